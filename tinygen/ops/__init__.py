@@ -1,0 +1,11 @@
+"""Differentiable operations, each forward beside its rules. On plain arrays they just run; on tracers they are recorded.
+
+Names and arguments are NumPy's where NumPy has the function. Call them as `ops.exp`, `ops.sum`: some hide Python's own names.
+"""
+
+from ..autograd.reverse import broadcast_to, cast, stop_gradient, sum_to
+from . import operators
+from .elementwise import *
+from .linalg import *
+from .reductions import *
+from .shape import *

@@ -1,0 +1,106 @@
+r"""Reductions over axes, and their numerically safe relatives: sums, extrema, log-sum-exp, softmax.
+
+`axis` is None (all axes), an integer or a tuple, and `keepdims` keeps the reduced axes at length 1, as in NumPy. A rule first
+puts the reduced axes back at length 1 (`_restore`); the rest is broadcasting.
+"""
+
+import math
+
+from ..autograd.core import Primitive
+from ..autograd.reverse import broadcast_to
+from ..backend import array_module
+from .elementwise import exp
+from .shape import reshape
+
+__all__ = [
+    "cumsum", "log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum",
+]  # fmt: skip
+
+
+@Primitive
+def sum(x, axis=None, keepdims=False):
+    r"""\sum x over the axes."""
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
+@Primitive
+def max(x, axis=None, keepdims=False):
+    """The largest x over the axes; where several are equal, they share the derivative equally."""
+    return x.max(axis=axis, keepdims=keepdims)
+
+
+@Primitive
+def cumsum(x, axis=-1, reverse=False):
+    r"""y_i = \sum_{j <= i} x_j along one axis, or \sum_{j >= i} x_j if reverse: each is the other's adjoint."""
+    xp = array_module(x)
+    return xp.flip(xp.cumsum(xp.flip(x, axis), axis), axis) if reverse else xp.cumsum(x, axis)
+
+
+@Primitive
+def logsumexp(x, axis=None, keepdims=False):
+    r"""log \sum e^x over the axes; its derivative is softmax(x).
+
+    Written as m + log \sum e^(x - m) with m = max x: the largest term is e^0, so nothing overflows, and entries of -inf
+    contribute nothing. The naive form is inf from x = 89 on in float32.
+    """
+    xp = array_module(x)
+    m = x.max(axis=axis, keepdims=True)
+    m = xp.where(xp.isfinite(m), m, xp.zeros((), m.dtype))
+    y = xp.log(xp.exp(x - m).sum(axis=axis, keepdims=True)) + m
+    return y if keepdims else y.reshape(_shape_after(x.shape, axis))
+
+
+@Primitive
+def softmax(x, axis=-1):
+    r"""e^x / \sum e^x along one axis, written with x - max x."""
+    e = array_module(x).exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+@Primitive
+def log_softmax(x, axis=-1):
+    """x - logsumexp(x) along one axis: finite where softmax itself underflows."""
+    x = x - x.max(axis=axis, keepdims=True)
+    xp = array_module(x)
+    return x - xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
+
+
+def mean(x, axis=None, keepdims=False):
+    """The arithmetic mean over the axes."""
+    return sum(x, axis=axis, keepdims=keepdims) / math.prod(n for n, gone in zip(x.shape, _reduced(x.shape, axis)) if gone)
+
+
+def min(x, axis=None, keepdims=False):
+    """The smallest x over the axes; where several are equal, they share the derivative equally."""
+    return -max(-x, axis=axis, keepdims=keepdims)
+
+
+def _reduced(shape, axis):
+    """For each axis, whether it is reduced."""
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = {a % len(shape) for a in axes}
+    return [i in axes for i in range(len(shape))]
+
+
+def _shape_after(shape, axis):
+    return tuple(n for n, gone in zip(shape, _reduced(shape, axis)) if not gone)
+
+
+def _restore(g, shape, axis, keepdims):
+    """A reduced array with its reduced axes back, at length 1."""
+    return g if keepdims else reshape(g, shape=tuple(1 if gone else n for n, gone in zip(shape, _reduced(shape, axis))))
+
+
+def _max_rule(g, x, y, axis, keepdims):
+    winners = x == _restore(y, x.shape, axis, keepdims)
+    return _restore(g, x.shape, axis, keepdims) * winners / winners.sum(axis=axis, keepdims=True).astype(x.dtype)
+
+
+sum.rule(x=lambda g, x_shape, axis, keepdims: broadcast_to(_restore(g, x_shape, axis, keepdims), shape=x_shape))
+max.rule(x=_max_rule)
+cumsum.rule(x=lambda g, axis, reverse: cumsum(g, axis=axis, reverse=not reverse))
+logsumexp.rule(
+    x=lambda g, x, y, axis, keepdims: _restore(g, x.shape, axis, keepdims) * exp(x - _restore(y, x.shape, axis, keepdims))
+)
+softmax.rule(x=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
+log_softmax.rule(x=lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
