@@ -5,6 +5,7 @@ Names and arguments are NumPy's where NumPy has the function. Call them as `ops.
 
 from ..autograd.reverse import broadcast_to, cast, stop_gradient, sum_to
 from . import operators
+from .convolution import conv2d, conv_transpose2d
 from .elementwise import *
 from .linalg import *
 from .reductions import *

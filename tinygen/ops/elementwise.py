@@ -61,16 +61,16 @@ multiply.rule(a=lambda g, b: g * b, b=lambda g, a: g * a)
 divide.rule(a=lambda g, b: g / b, b=lambda g, y, b: -(g * y) / b)
 negative.rule(x=lambda g: -g)
 power.rule(
-    a=lambda g, a, b: g * (b * a ** _one_less(b)),
+    a=lambda g, a, b: g * (b * a ** _one_less(a, b)),
     b=lambda g, y, a: g * (y * log(where(a == 0, 1, a))),
 )
 
 
-def _one_less(b):
-    """b - 1, the exponent of the derivative; but 1 for b = 0, since x^0 is flat also at 0, where 0 * 0^-1 is not a number."""
+def _one_less(a, b):
+    """b - 1, the exponent of the derivative; but 1 for a = b = 0, since a^0 is flat also there, where 0 * 0^-1 is no number."""
     if isinstance(b, (int, float)):
         return b - 1 if b else 1  # a Python number: it must not become an array, which would promote float32
-    return where(b == 0, 1, b - 1)
+    return where((a == 0) & (b == 0), 1, b - 1)
 
 
 # Exponentials, logarithms, roots, circular functions
@@ -190,7 +190,7 @@ def erf(x):
     r"""2 / sqrt(pi) \int_0^x e^{-t^2} dt, the error function."""
     from .. import kernels  # Numba comes with the first kernel that is used, not with the import
 
-    return kernels.erf.forward(x)
+    return kernels.erf.forward(array_module(x).asarray(x))  # which takes a scalar of NumPy's to be an array
 
 
 erf.rule(x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-(x * x))))

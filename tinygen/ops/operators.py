@@ -15,6 +15,11 @@ def _compared(comparison):
     return lambda self, other: comparison(stop_gradient(self), stop_gradient(other))
 
 
+def _unpacked(numbers):
+    """(2, 3), given as x.reshape(2, 3) or as x.reshape((2, 3))."""
+    return numbers[0] if len(numbers) == 1 and not isinstance(numbers[0], int) else numbers
+
+
 for _name, _operation in {
     "add": elementwise.add,
     "sub": elementwise.subtract,
@@ -29,6 +34,7 @@ for _name, _operation in {
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Tracer, f"__{_name}__", _compared(getattr(operator, _name)))
 
+Tracer.__bool__ = lambda self: bool(stop_gradient(self))
 Tracer.__neg__ = elementwise.negative
 Tracer.__abs__ = elementwise.absolute
 Tracer.__getitem__ = shape.index
@@ -37,6 +43,6 @@ Tracer.mean = reductions.mean
 Tracer.max = reductions.max
 Tracer.min = reductions.min
 Tracer.astype = lambda self, dtype: cast(self, dtype=dtype)
-Tracer.reshape = lambda self, *lengths: shape.reshape(self, shape=lengths[0] if isinstance(lengths[0], tuple) else lengths)
-Tracer.transpose = lambda self, *axes: shape.transpose(self, axes=axes or None)
+Tracer.reshape = lambda self, *lengths: shape.reshape(self, shape=_unpacked(lengths))
+Tracer.transpose = lambda self, *axes: shape.transpose(self, axes=_unpacked(axes) or None)
 Tracer.T = property(shape.transpose)

@@ -41,12 +41,13 @@ def logsumexp(x, axis=None, keepdims=False):
     r"""log \sum e^x over the axes; its derivative is softmax(x).
 
     Written as m + log \sum e^(x - m) with m = max x: the largest term is e^0, so nothing overflows, and entries of -inf
-    contribute nothing. The naive form is inf from x = 89 on in float32.
+    contribute nothing; where all are -inf, so is the result, and its derivative is taken as 0. The naive form is inf from
+    x = 89 on in float32.
     """
     xp = array_module(x)
     m = x.max(axis=axis, keepdims=True)
-    m = xp.where(xp.isfinite(m), m, xp.zeros((), m.dtype))
-    y = xp.log(xp.exp(x - m).sum(axis=axis, keepdims=True)) + m
+    finite = xp.isfinite(m)  # elsewhere the result is m, and x - m might be inf - inf
+    y = xp.log(xp.exp(xp.where(finite, x, 0) - xp.where(finite, m, 0)).sum(axis=axis, keepdims=True)) + m
     return y if keepdims else y.reshape(_shape_after(x.shape, axis))
 
 

@@ -1,0 +1,6 @@
+"""One step of Adam for one array of parameters; see spec.py for the equations."""
+
+from ..dispatch import by_array_type
+from . import spec
+
+update = by_array_type(spec.update)

@@ -1,0 +1,26 @@
+r"""Adam for one array of parameters p with gradient g: the definition. Every other version is tested against it.
+
+    m' = beta1 m + (1 - beta1) g            a running mean of the gradient
+    v' = beta2 v + (1 - beta2) g^2          and of its square
+    p' = p - learning_rate [ m_hat / (sqrt(v_hat) + eps) + weight_decay p ]
+    m_hat = m' / (1 - beta1^t),  v_hat = v' / (1 - beta2^t)
+
+m and v start at 0, and so are too small at first by the factors 1 - beta^t, by which m_hat and v_hat divide.
+The weight decay is decoupled: it does not pass through m and v. t = 1, 2, ... is the number of this step.
+Source: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019, algorithm 2.
+"""
+
+import math
+
+import numpy as np
+
+
+def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay):
+    """(p', m', v'), new arrays of the shape and dtype of p, from p, g, m and v, which are of that shape too."""
+    new_p, new_m, new_v = np.empty_like(p), np.empty_like(m), np.empty_like(v)
+    for i in np.ndindex(p.shape):
+        new_m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+        new_v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+        m_hat, v_hat = new_m[i] / (1 - beta1**t), new_v[i] / (1 - beta2**t)
+        new_p[i] = p[i] - learning_rate * (m_hat / (math.sqrt(v_hat) + eps) + weight_decay * p[i])
+    return new_p, new_m, new_v

@@ -1,0 +1,104 @@
+r"""2-D convolution on the CPU: an output pixel is a dot product with the patch of the image under it, so copy the patches of a
+few rows into a buffer that stays in the second-level cache, and let BLAS multiply the buffer.
+
+          image x                    block of patches                w                 y
+      . . . . . . . .                    kh kw C                     O                 O
+      . +-----+ . . .                 +-----------+              +-------+         +-------+
+      . |patch|. . .     copy         |  patch 0  |          kh  |       |         |       |
+      . |     |. . .    ----->  some  |  patch 1  |     x    kw  |       |    =    |       |  some
+      . +-----+ . . .           rows  |    ...    |           C  |       |         |       |  rows
+      . . . . . . . .                 +-----------+              +-------+         +-------+
+       (zeros around)                    <= 1 MiB
+
+Only one block exists at a time. With P(x) for all patches, y = P(x) w and dw = P(x)^T g. The input gradient P^T(g w^T)
+needs no patches: the block g w[a, b]^T is added to the pixels that tap (a, b) reads.
+
+Shapes and equations are in spec.py. BLAS alone runs in threads. A second pool of threads (Numba's) that copied the patches
+between two products was measured to be many times slower: each pool spins while it waits for the other.
+"""
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from .spec import output_size
+
+BLOCK_BYTES = 1 << 20
+
+
+def forward(x, w, stride, padding):
+    N, H, W, _ = x.shape
+    kh, kw, C, O = w.shape
+    rows, columns = output_size((H, W), (kh, kw), stride, padding)
+    y = np.empty((N * rows * columns, O), x.dtype)
+    w = w.reshape(kh * kw * C, O)
+    for pixels, patches in _blocks_of_patches(x, (kh, kw), stride, padding):
+        np.matmul(patches, w, out=y[pixels])
+    return y.reshape(N, rows, columns, O)
+
+
+def input_gradient(g, w, input_size, stride, padding):
+    N, rows, columns, O = g.shape
+    kh, kw, C, _ = w.shape
+    (H, W), (sy, sx), (py, px) = input_size, stride, padding
+    if stride == (1, 1) and py < kh and px < kw:  # then it is a convolution too: of g with the taps turned around
+        return forward(g, w[::-1, ::-1].swapaxes(2, 3), stride, (kh - 1 - py, kw - 1 - px))
+    dx = np.empty((N, H, W, C), g.dtype)
+    padded = np.empty((_fitting(H + 2 * py, W + 2 * px, C, g.itemsize), H + 2 * py, W + 2 * px, C), g.dtype)
+    for n in range(0, N, len(padded)):
+        block = g[n : n + len(padded)]
+        count = len(block)
+        block = block.reshape(count * rows * columns, O)
+        padded[:count] = 0
+        for a, b in np.ndindex(kh, kw):
+            read = padded[:count, a : a + sy * rows : sy, b : b + sx * columns : sx]
+            read += (block @ w[a, b].T).reshape(read.shape)
+        dx[n : n + count] = padded[:count, py : py + H, px : px + W]
+    return dx
+
+
+def weight_gradient(x, g, kernel_size, stride, padding):
+    kh, kw = kernel_size
+    C, O = x.shape[3], g.shape[3]
+    g = g.reshape(math.prod(g.shape[:3]), O)
+    dw = np.zeros((kh * kw * C, O), x.dtype)
+    for pixels, patches in _blocks_of_patches(x, kernel_size, stride, padding):
+        dw += patches.T @ g[pixels]
+    return dw.reshape(kh, kw, C, O)
+
+
+def _blocks_of_patches(x, kernel_size, stride, padding):
+    """Yield (pixels, patches): patches (n, kh kw C), read by the n output pixels that the slice `pixels` counts off y."""
+    N, H, W, C = x.shape
+    (kh, kw), (sy, sx), (py, px) = kernel_size, stride, padding
+    if _patches_are_pixels(kernel_size, stride, padding):
+        yield slice(None), x.reshape(N * H * W, C)
+        return
+    rows, columns = output_size((H, W), kernel_size, stride, padding)
+    length = kh * kw * C
+    rows_at_once = _fitting(columns, length, x.itemsize)
+    images_at_once, rows_at_once = max(1, rows_at_once // rows), min(rows, rows_at_once)
+    padded = np.zeros((images_at_once, H + 2 * py, W + 2 * px, C), x.dtype)
+    windows = sliding_window_view(padded, (kh, kw), axis=(1, 2))[:, ::sy, ::sx]  # (images, H', W', C, kh, kw)
+    for n in range(0, N, images_at_once):
+        images = x[n : n + images_at_once]
+        padded[: len(images), py : py + H, px : px + W] = images
+        for i in range(0, rows, rows_at_once):
+            block = windows[: len(images), i : i + rows_at_once]
+            count = math.prod(block.shape[:3])
+            if C < 4:  # the copy is fastest along its longest stretch: a row of the image for a given tap,
+                patches = block.transpose(4, 5, 3, 0, 1, 2).reshape(length, count).T
+            else:  # or a row of a patch, kw C numbers that lie side by side
+                patches = block.transpose(0, 1, 2, 4, 5, 3).reshape(count, length)
+            first = (n * rows + i) * columns
+            yield slice(first, first + count), patches
+
+
+def _patches_are_pixels(kernel_size, stride, padding):
+    return kernel_size == stride == (1, 1) and padding == (0, 0)
+
+
+def _fitting(*shape_and_itemsize):
+    """How many items of so many bytes fit into a block; at least one."""
+    return max(1, BLOCK_BYTES // max(1, math.prod(shape_and_itemsize)))
