@@ -31,7 +31,7 @@ class Generator:
         self._start(np.random.SeedSequence(int(seed)).generate_state(2, np.uint64), 0)
 
     def _start(self, key, stream):
-        self._key = key
+        self._key, self._stream = key, stream
         self._random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stream]))
         return self
 
@@ -39,7 +39,10 @@ class Generator:
         """The generator of a step: independent of this one, and the same however much of this one was used."""
         if step < 0:
             raise ValueError(f"Generator.at: step must be at least 0, not {step}")
-        return object.__new__(Generator)._start(self._key, int(step) + 1)
+        key = self._key
+        if self._stream:  # at(a).at(b): a key of its own, or it would be at(b)
+            key = np.random.SeedSequence([*map(int, key), self._stream]).generate_state(2, np.uint64)
+        return object.__new__(Generator)._start(key, int(step) + 1)
 
     def split(self, n):
         """n generators, independent of each other and of this one."""
@@ -72,3 +75,27 @@ class Generator:
     def permutation(self, n):
         """The numbers 0 to n - 1 in random order."""
         return self._random.permutation(n)
+
+
+def to_device(x, device):
+    """An array on "cpu" or "gpu", copied only if it lives elsewhere. RuntimeError, which says why, where there is no GPU."""
+    if device not in ("cpu", "gpu"):
+        raise ValueError(f"to_device: device must be 'cpu' or 'gpu', not {device!r}")
+    on_gpu = array_module(x) is not np
+    if device == "cpu":
+        return x.get() if on_gpu else x
+    return x if on_gpu else _cupy().asarray(x)
+
+
+def _cupy():
+    try:
+        import cupy
+    except ImportError:
+        raise RuntimeError("no GPU arrays: CuPy is not installed; install it with pip install 'tinygen[gpu]'") from None
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(f"no GPU: the CUDA driver gave an error ({error}); see `nvidia-smi`") from None
+    if not devices:
+        raise RuntimeError("no GPU: CUDA sees no device; see `nvidia-smi`")
+    return cupy

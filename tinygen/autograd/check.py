@@ -17,12 +17,14 @@ from .reverse import vjp
 def check_grads(f, args, order=2, seed=0, step=1e-3, tolerance=1e-6):
     """The worst relative error at each order, as a list; AssertionError names the order and both values if one is too large.
 
-    f maps the trees in the tuple args (converted to float64) to a tree of arrays; it must be smooth within 2 * step of them.
+    f maps the numbers and trees of arrays in the tuple args (converted to float64) to a tree of arrays; it must be smooth
+    within 2 * step of them.
     The error is relative to the size of the terms that are summed, |u| |Jv| and |pullback(u)| |v|, so that a product that
     happens to cancel is judged fairly. NaN never passes.
     """
     rng = np.random.default_rng(seed)
-    args = tree.map(lambda leaf: np.array(leaf, np.float64), tuple(args))
+    args = tuple(np.array(arg) if isinstance(arg, (int, float)) else arg for arg in args)
+    args = tree.map(lambda leaf: np.array(leaf, np.float64), args)
     errors = []
     for k in range(1, order + 1):
         errors.append(_check_first_order(f, args, k, rng, step, tolerance))

@@ -33,7 +33,7 @@ class Tracer:
     """
 
     __slots__ = ("level", "node", "value")
-    __array_ufunc__ = None  # so that `array * tracer` asks the tracer
+    __array_priority__ = 1000  # so that `array * tracer` asks the tracer
 
     def __init__(self, value, level, node):
         self.value, self.level, self.node = value, level, node
@@ -55,7 +55,7 @@ class Tracer:
             "same name in tinygen.ops, or stop_gradient(x) where no derivative is wanted"
         )
 
-    __float__ = __int__ = __array__
+    __array_function__ = __float__ = __int__ = __array__
 
 
 class Node:
@@ -109,10 +109,10 @@ class Primitive:
             *((self.variadic and "i") or ()),
         }
         for argument, function in rules.items():
-            g, *wants = signature(function).parameters
-            if argument not in self.arguments or g != "g" or not known.issuperset(wants):
+            first, wants = [*signature(function).parameters][:1], [*signature(function).parameters][1:]
+            if argument not in self.arguments or first != ["g"] or not known.issuperset(wants):
                 raise TypeError(
-                    f"{self.__name__}: the rule for {argument!r} takes ({g}, {', '.join(wants)}); it must be for one of "
+                    f"{self.__name__}: the rule for {argument!r} takes ({', '.join(first + wants)}); it must be for one of "
                     f"{self.arguments}, take g first, and then only names among {sorted(known)}"
                 )
             self.rules[argument] = function, wants
@@ -129,14 +129,18 @@ class Primitive:
 
     def _bind(self, args, static):
         """Sort arguments given by keyword, and static ones given by position, into their places."""
-        bound = signature(self.forward).bind(*args, **static).arguments
+        try:
+            bound = signature(self.forward).bind(*args, **static).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.__name__}{signature(self.forward)}: {error}") from None
         return [bound.pop(name) for name in self.arguments], bound
 
     def _evaluate(self, args, static):
         try:
             y = self.forward(*args, **static)
         except (TypeError, ValueError, IndexError) as error:
-            raise type(error)(_explain(self, args, error)) from error
+            kind = TypeError if isinstance(error, TypeError) else type(error)  # NumPy's own TypeErrors take no message
+            raise kind(_explain(self, args, error)) from error
         if _observer is not None:
             _observer(self, args, y)
         return y
@@ -180,12 +184,14 @@ class Primitive:
 def _explain(primitive, args, error):
     """What a failing forward should say: the operation, the shapes, the cause, the remedy."""
     message = str(error)
-    if message.startswith(primitive.__name__):  # the forward has said it all
+    if message.startswith(f"{primitive.__name__}: ") and "gufunc" not in message:  # the forward, not NumPy, has said it all
         return message
     shapes = ", ".join(f"{a.dtype}{tuple(a.shape)}" if hasattr(a, "shape") else repr(a) for a in args)
     remedy = ""
     if len({array_module(a).__name__ for a in args if hasattr(a, "shape")}) > 1:
         remedy = "; arrays of NumPy and CuPy are mixed: move them to one device with tinygen.backend.to_device"
+    elif "core dimension" in message:
+        remedy = "; the axes that are summed over must be equally long: transpose one of the arrays"
     elif "broadcast" in message:
         remedy = "; align the trailing axes, or insert one with x[:, None]"
     return f"{primitive.__name__}({shapes}): {message}{remedy}"

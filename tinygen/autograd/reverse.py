@@ -84,15 +84,16 @@ def vjp(f, *args, has_aux=False):
     nodes = [y.node if type(y) is Tracer and y.level == level else None for y in outputs]
 
     def pullback(g):
-        cotangents = tree.flatten(g)[0]
+        cotangents = tree.flatten(_array(g))[0]
         if [c.shape for c in cotangents] != [y.shape for y in outputs]:
             raise ValueError(
                 f"pullback of {_name(f)}: the cotangent has shapes {[c.shape for c in cotangents]}, the result has "
                 f"{[y.shape for y in outputs]}; they must agree"
             )
-        found = _pull_back([(node, c) for node, c in zip(nodes, cotangents) if node is not None])
-        zeros = (found.get(x.node.order) for x in inputs)
-        return structure.unflatten([x.value * 0 if c is None else c for x, c in zip(inputs, zeros)])
+        roots = [(node, _conform(c, node, f)) for node, c in zip(nodes, cotangents) if node is not None]
+        found = _pull_back(roots)
+        cotangents = (found.get(x.node.order) for x in inputs)
+        return structure.unflatten([_zeros_like(x) if c is None else c for x, c in zip(inputs, cotangents)])
 
     y = form.unflatten([lower(y) for y in outputs])
     return (y, pullback, tree.map(lower, result[1])) if has_aux else (y, pullback)
@@ -100,19 +101,25 @@ def vjp(f, *args, has_aux=False):
 
 def _differentiable(f, i, arg):
     """The argument as a tree of floating arrays; Python numbers become arrays, integers are refused."""
-    if isinstance(arg, (bool, int, float)):
-        arg = array_module().asarray(arg)
-    for path, leaf in zip(tree.paths(arg), tree.flatten(arg)[0]):
-        if leaf.dtype.kind != "f":
-            raise TypeError(
-                f"{_name(f)}: argument {i}{path and ' at ' + path} has dtype {leaf.dtype}, and derivatives exist only for "
-                "floating arrays; convert it with .astype(float), or differentiate with respect to another argument"
-            )
-    if not tree.flatten(arg)[0]:
+    arg = _array(arg)
+    leaves, structure = tree.flatten(arg)
+    if not leaves:
         raise TypeError(
             f"{_name(f)}: argument {i} ({type(arg).__name__}) holds no arrays to differentiate; see tinygen.autograd.tree"
         )
+    wrong = next((n for n, leaf in enumerate(leaves) if leaf.dtype.kind != "f"), None)
+    if wrong is not None:
+        path = structure.paths()[wrong]
+        raise TypeError(
+            f"{_name(f)}: argument {i}{path and ' at ' + path} has dtype {leaves[wrong].dtype}, and derivatives exist only for "
+            "floating arrays; convert it with .astype(float), or differentiate with respect to another argument"
+        )
     return arg
+
+
+def _array(x):
+    """A Python number as an array; anything else as it is."""
+    return array_module().asarray(x) if isinstance(x, (bool, int, float)) else x
 
 
 def _name(f):
@@ -170,25 +177,26 @@ def jvp(f, args, tangents):
     The pullback u -> u^T J is linear in u, so its own pullback is v -> J v: reverse mode twice is forward mode.
     """
     y, pullback = vjp(f, *args)
-    _, push_forward = vjp(pullback, tree.map(lambda leaf: leaf * 0, y))
-    return y, push_forward(tuple(tangents))[0]
+    _, push_forward = vjp(pullback, tree.map(_zeros_like, y))
+    return y, push_forward(tuple(_array(v) for v in tangents))[0]
 
 
 def hvp(f, x, v):
     """The Hessian of scalar f at x times v, without the Hessian: the gradient of x -> <grad f(x), v>."""
-    return grad(lambda x: tree.dot(grad(f)(x), v))(x)
+    return grad(lambda x: tree.dot(grad(f)(x), _array(v)))(x)
 
 
 def jacobian(f, argnums=0):
     """x -> df/dx as an array of shape f(x).shape + x.shape, one pullback for each element of f(x); x an array or a tree."""
 
     def rows(*args, **kwargs):
-        y, pullback = vjp(lambda x: f(*args[:argnums], x, *args[argnums + 1 :], **kwargs), args[argnums])
+        i = argnums % len(args)
+        y, pullback = vjp(lambda x: f(*args[:i], x, *args[i + 1 :], **kwargs), args[i])
         basis = array_module(_lowest(y)).eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
         found = [pullback(e)[0] for e in basis]
         leaves = zip(*(tree.flatten(row)[0] for row in found))
-        stacked = [stack(*column).reshape(*y.shape, *column[0].shape) for column in leaves]
-        return tree.flatten(args[argnums])[1].unflatten(stacked)
+        stacked = [stack(*column).reshape((*y.shape, *column[0].shape)) for column in leaves]
+        return tree.flatten(_differentiable(f, i, args[i]))[1].unflatten(stacked)
 
     return rows
 
@@ -202,6 +210,10 @@ def _lowest(x):
     while type(x) is Tracer:
         x = x.value
     return x
+
+
+def _zeros_like(x):
+    return array_module(_lowest(x)).zeros(x.shape, x.dtype)
 
 
 @Primitive
@@ -219,8 +231,11 @@ def broadcast_to(x, shape=()):
 
 @Primitive
 def cast(x, dtype=None):
-    """x converted to a floating dtype."""
-    return array_module(x).asarray(x, dtype=dtype)
+    """x converted to a floating dtype. TypeError for any other, through which no derivative passes."""
+    y = array_module(x).asarray(x, dtype=dtype)
+    if y.dtype.kind != "f":
+        raise TypeError(f"cast: {y.dtype} numbers have no derivatives; convert stop_gradient(x), or a comparison of x")
+    return y
 
 
 @Primitive

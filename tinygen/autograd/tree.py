@@ -13,6 +13,9 @@ and `grad` of a function of a model is a model of gradients.
 
 import builtins
 from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+Array = Any  # of NumPy or of CuPy, or one that is being differentiated
 
 
 def module(cls):
@@ -145,7 +148,7 @@ def replace(tree, path, value):
     if isinstance(tree, (tuple, list)):
         parts = list(tree)
         parts[int(head)] = replace(parts[int(head)], rest, value) if rest else value
-        return type(tree)(parts)
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if isinstance(tree, dict):
         return {**tree, head: replace(tree[head], rest, value) if rest else value}
     old = getattr(tree, head)

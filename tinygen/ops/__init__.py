@@ -7,6 +7,7 @@ from ..autograd.reverse import broadcast_to, cast, stop_gradient, sum_to
 from . import operators
 from .convolution import conv2d, conv_transpose2d
 from .elementwise import *
+from .likelihoods import *
 from .linalg import *
 from .reductions import *
 from .shape import *

@@ -1,8 +1,10 @@
-r"""Log-likelihoods that training spends its time in, each in one pass over its logits where NumPy would make several."""
+"""Log-likelihoods that training spends its time in, each in one pass over its logits where NumPy would make several."""
 
 from .. import kernels
 from ..autograd.core import Primitive
 from .elementwise import sigmoid
+
+__all__ = ["bernoulli_log_prob", "bernoulli_residual"]
 
 
 @Primitive
@@ -17,7 +19,7 @@ def bernoulli_residual(x, logits):
     return kernels.bernoulli.residual(x, logits)
 
 
-def _sigmoid_derivative(l):  # noqa: E741
+def _sigmoid_derivative(l):
     p = sigmoid(l)
     return p * (1 - p)
 

@@ -122,9 +122,15 @@ def cholesky(a):
     return array_module(a).linalg.cholesky(a)
 
 
-def _solve_rule_a(g, a, y):
-    gb = solve(_transposed(a), g)
-    return -outer(gb, y) if len(y.shape) == 1 else -(gb @ _transposed(y))
+def _solve_rule_a(g, a, b_shape, y):
+    gb = _solve_rule_b(g, a, b_shape)
+    return -outer(gb, y) if len(b_shape) == 1 else -(gb @ _transposed(y))
+
+
+def _solve_rule_b(g, a, b_shape):
+    if len(b_shape) == 1:  # then g is one vector for each matrix
+        return solve(_transposed(a), expand_dims(g, -1))[..., 0]
+    return solve(_transposed(a), g)
 
 
 def _cholesky_rule(g, y):
@@ -137,7 +143,7 @@ def _cholesky_rule(g, y):
 
 
 inv.rule(a=lambda g, y: -(_transposed(y) @ g @ _transposed(y)))
-solve.rule(a=_solve_rule_a, b=lambda g, a: solve(_transposed(a), g))
+solve.rule(a=_solve_rule_a, b=_solve_rule_b)
 log_abs_det.rule(a=lambda g, a: g[..., None, None] * _transposed(inv(a)))
 cholesky.rule(a=_cholesky_rule)
 

@@ -6,10 +6,12 @@ puts the reduced axes back at length 1 (`_restore`); the rest is broadcasting.
 
 import math
 
+import numpy as np
+
 from ..autograd.core import Primitive
 from ..autograd.reverse import broadcast_to
 from ..backend import array_module
-from .elementwise import exp
+from .elementwise import exp, where
 from .shape import reshape
 
 __all__ = [
@@ -97,11 +99,21 @@ def _max_rule(g, x, y, axis, keepdims):
     return _restore(g, x.shape, axis, keepdims) * winners / winners.sum(axis=axis, keepdims=True).astype(x.dtype)
 
 
+def _logsumexp_rule(g, x, y, axis, keepdims):
+    """g softmax(x), with weights of no weight made 0.
+
+    Below the root of the smallest normal number, 1e-19 in float32, a share is lost in any sum, but products with it become
+    subnormal numbers, on which a processor is up to a hundred times slower: a step of IWAE was five times slower for them.
+    """
+    y = where(y == -math.inf, 0, y)  # an empty sum: e^-inf is 0, and e^(-inf + inf) not a number
+    weights = exp(x - _restore(y, x.shape, axis, keepdims))
+    negligible = math.sqrt(np.finfo(weights.dtype).tiny)
+    return _restore(g, x.shape, axis, keepdims) * where(weights < negligible, 0, weights)
+
+
 sum.rule(x=lambda g, x_shape, axis, keepdims: broadcast_to(_restore(g, x_shape, axis, keepdims), shape=x_shape))
 max.rule(x=_max_rule)
 cumsum.rule(x=lambda g, axis, reverse: cumsum(g, axis=axis, reverse=not reverse))
-logsumexp.rule(
-    x=lambda g, x, y, axis, keepdims: _restore(g, x.shape, axis, keepdims) * exp(x - _restore(y, x.shape, axis, keepdims))
-)
+logsumexp.rule(x=_logsumexp_rule)
 softmax.rule(x=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
 log_softmax.rule(x=lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))

@@ -8,6 +8,7 @@ import math
 from ..autograd.core import Primitive
 from ..autograd.reverse import broadcast_to, stack, stop_gradient
 from ..backend import array_module
+from .elementwise import where
 
 __all__ = [
     "broadcast_to", "concatenate", "expand_dims", "flatten", "flip", "index", "moveaxis", "pad", "repeat", "reshape",
@@ -87,10 +88,10 @@ def _concatenate_rule(g, arrays_shape, i, axis):
     return index(g, key=(slice(None),) * (axis % len(g.shape)) + (slice(start, start + arrays_shape[i][axis]),))
 
 
-def _grid_key(indices, axis):
-    """The indices of `take_along_axis` as a key: every other axis is named by its own position."""
+def _grid_key(indices, shape, axis):
+    """The indices of `take_along_axis` as a key to an array of a shape: every other axis is named by its own position."""
     xp = array_module(indices)
-    key = list(xp.ogrid[tuple(slice(n) for n in indices.shape)])
+    key = list(xp.ogrid[tuple(slice(n) for n in shape)])
     key[axis] = indices
     return tuple(key)
 
@@ -103,9 +104,7 @@ concatenate.rule(arrays=_concatenate_rule)
 pad.rule(x=lambda g, x_shape, widths: index(g, key=tuple(slice(a, a + n) for (a, _), n in zip(widths, x_shape))))
 flip.rule(x=lambda g, axis: flip(g, axis=axis))
 take_along_axis.rule(
-    x=lambda g, x_shape, indices, axis: scatter_add(
-        g, key=_grid_key(stop_gradient(indices), axis % len(x_shape)), shape=x_shape
-    )
+    x=lambda g, x_shape, indices, axis: scatter_add(g, key=_grid_key(stop_gradient(indices), x_shape, axis), shape=x_shape)
 )
 
 
@@ -176,9 +175,9 @@ def repeat(x, n, axis=0):
 
 def tril(x, k=0):
     """The lower triangle of the last two axes, from the k-th diagonal down; zeros above it."""
-    return x * array_module(stop_gradient(x)).tri(x.shape[-2], x.shape[-1], k, dtype=x.dtype)
+    return where(array_module(stop_gradient(x)).tri(x.shape[-2], x.shape[-1], k, dtype=bool), x, 0)
 
 
 def triu(x, k=0):
     """The upper triangle of the last two axes, from the k-th diagonal up; zeros below it."""
-    return x * (1 - array_module(stop_gradient(x)).tri(x.shape[-2], x.shape[-1], k - 1, dtype=x.dtype))
+    return where(array_module(stop_gradient(x)).tri(x.shape[-2], x.shape[-1], k - 1, dtype=bool), 0, x)

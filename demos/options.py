@@ -1,0 +1,58 @@
+"""The command line that all demos share, and how a demo stops when something outside it is missing."""
+
+import argparse
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tinygen.backend import to_device
+
+
+def options(name, description, steps, data=("digits", "mnist"), **more):
+    """Parse the command line of a demo: the flags that all share, and `more`, a dictionary of argparse settings by flag name.
+
+    `steps` has the number of training steps for each data set, and for "quick". In a notebook there is no command line: the
+    defaults hold.
+    """
+    parser = argparse.ArgumentParser(f"python -m demos {name}", description=description)
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where the arrays live (default: %(default)s)")
+    parser.add_argument("--data", choices=data, default=data[0], help="the data set (default: %(default)s)")
+    parser.add_argument("--steps", type=_positive, help="training steps (default: depends on the data)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs", name), help="directory to write to (default: %(default)s)")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from the checkpoint in DIR, and write there")
+    parser.add_argument("--quick", action="store_true", help="a few steps only, to see that everything works")
+    for flag, settings in more.items():
+        parser.add_argument(f"--{flag}", **settings)
+    chosen = parser.parse_args([] if "ipykernel" in sys.modules else None)
+    if chosen.seed < 0:
+        parser.error(f"--seed must be at least 0, not {chosen.seed}")
+    if chosen.resume:
+        if not (chosen.resume / "checkpoint.safetensors").is_file():
+            parser.error(f"--resume: there is no checkpoint.safetensors in {chosen.resume}")
+        chosen.out = chosen.resume
+    if chosen.device == "gpu":
+        with plain_errors():
+            to_device(np.zeros(1), "gpu")
+            raise RuntimeError("there is a GPU, but tinygen's kernels are not written for it yet; run with --device cpu")
+    chosen.steps = chosen.steps or steps["quick" if chosen.quick else chosen.data]
+    return chosen
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+@contextmanager
+def plain_errors():
+    """What a user can mend (a missing file, no network, no GPU) becomes one sentence and exit code 2, without a traceback."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,52 @@
+"""Adam's kernel: every implementation against the definition, in both precisions and for arrays of every kind."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygen import kernels
+
+SETTINGS = (0.01, 0.9, 0.999, 1e-8, 0.1)
+FAST = [tier for name, tier in kernels.tiers("adam").items() if name == "cpu"]
+
+
+def arrays(shape, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    p, g, m = (rng.standard_normal(shape).astype(dtype) for _ in range(3))
+    return p, g, m, (rng.random(shape) + 0.01).astype(dtype)
+
+
+@pytest.mark.parametrize("tier", FAST)
+@given(
+    shape=st.sampled_from([(), (0,), (1,), (3, 0, 2), (7,), (33, 5), (2, 3, 4, 5)]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    t=st.integers(1, 10**6),
+    seed=st.integers(0, 10**6),
+)
+def test_agrees_with_the_definition(tier, shape, dtype, t, seed):
+    old = arrays(shape, dtype, seed)
+    expected = kernels.tiers("adam")["spec"].update(*(np.asarray(a, np.float64) for a in old), t, *SETTINGS)
+    for new, right in zip(tier.update(*old, t, *SETTINGS), expected):
+        assert type(new) is np.ndarray and new.shape == shape and new.dtype == dtype
+        np.testing.assert_allclose(new, right, rtol=20 * np.finfo(dtype).eps, atol=20 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("tier", FAST)
+def test_takes_arrays_of_any_layout_and_leaves_them_as_they_are(tier):
+    old = arrays((6, 10), np.float32)
+    expected = tier.update(*old, 3, *SETTINGS)
+    laid_out = np.asfortranarray(old[0]), np.repeat(old[1], 2, axis=1)[:, ::2], old[2][::-1][::-1], old[3].copy()
+    before = [a.copy() for a in laid_out]
+    for a in laid_out:
+        a.setflags(write=False)
+    for new, right in zip(tier.update(*laid_out, 3, *SETTINGS), expected):
+        np.testing.assert_array_equal(new, right)
+    for a, b in zip(laid_out, before):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_call_finds_the_cpu_and_repeats_to_the_last_bit():
+    old = arrays((1001,), np.float32)
+    for a, b in zip(kernels.adam.update(*old, 2, *SETTINGS), kernels.adam.update(*old, 2, *SETTINGS)):
+        assert a.tobytes() == b.tobytes()

@@ -1,0 +1,178 @@
+"""Every primitive of tinygen, wherever it is defined, has its derivatives checked at first and second order.
+
+A new primitive needs an example in EXAMPLES: "module.name": [(args, static), ...], where the module is counted from tinygen.
+Arguments that have a rule are differentiated. They are float64, away from kinks, and where a primitive is only defined on
+some set (symmetric matrices, say), a third entry maps free arguments into it: (args, static, into).
+
+`python -m tests.ops.test_every_primitive` prints the worst error of every primitive at both orders.
+"""
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+import tinygen
+from tinygen import check_grads, ops, vjp
+from tinygen.autograd.core import Primitive
+
+_rng = np.random.default_rng(0)
+M, N, ROW, COLUMN = (_rng.uniform(0.3, 1.7, shape) for shape in ((2, 3), (2, 3), (3,), (2, 1)))  # positive, all different
+SIGNED = M * np.array([[1, -1, 1], [-1, 1, -1]])
+BATCH = _rng.normal(size=(2, 3, 4))
+SQUARE = 0.3 * _rng.normal(size=(2, 3, 3)) + 2 * np.eye(3)
+BITS = _rng.integers(0, 2, (3, 4)).astype(float)
+IMAGES, KERNEL = _rng.normal(size=(2, 5, 4, 3)), _rng.normal(size=(3, 2, 3, 2))
+GRADIENT = _rng.normal(size=(2, 3, 3, 2))  # of conv2d(IMAGES, KERNEL, stride=(2, 1), padding=(1, 0))
+CONV = {"stride": (2, 1), "padding": (1, 0)}
+
+
+def _positive_definite(a):
+    return (a @ ops.swapaxes(a, -1, -2) + np.eye(a.shape[-1], dtype=a.dtype),)
+
+
+EXAMPLES = {
+    "autograd.reverse.broadcast_to": [((COLUMN,), {"shape": (4, 2, 3)})],
+    "autograd.reverse.cast": [((M,), {})],
+    "autograd.reverse.stack": [((M, N, SIGNED), {"axis": axis}) for axis in (0, -1)],
+    "autograd.reverse.sum_to": [((BATCH,), {"shape": (3, 1)}), ((M,), {"shape": ()})],
+    "ops.convolution.conv2d": [((IMAGES, KERNEL), CONV), ((IMAGES, KERNEL), {})],
+    "ops.convolution.input_gradient": [((GRADIENT, KERNEL), {"input_size": (5, 4), **CONV})],
+    "ops.convolution.weight_gradient": [((IMAGES, GRADIENT), {"kernel_size": (3, 2), **CONV})],
+    "ops.elementwise.absolute": [((SIGNED,), {})],
+    "ops.elementwise.add": [((M, N), {}), ((M, ROW), {}), ((COLUMN, ROW), {})],
+    "ops.elementwise.cos": [((SIGNED,), {})],
+    "ops.elementwise.divide": [((SIGNED, N), {}), ((ROW, M), {}), ((COLUMN, ROW), {})],
+    "ops.elementwise.erf": [((SIGNED,), {})],
+    "ops.elementwise.exp": [((SIGNED,), {})],
+    "ops.elementwise.expm1": [((SIGNED,), {})],
+    "ops.elementwise.leaky_relu": [((SIGNED,), {}), ((SIGNED,), {"slope": 0.01})],
+    "ops.elementwise.log": [((M,), {})],
+    "ops.elementwise.log1p": [((M,), {})],
+    "ops.elementwise.maximum": [((M, N), {}), ((COLUMN, ROW), {})],
+    "ops.elementwise.minimum": [((M, N), {}), ((COLUMN, ROW), {})],
+    "ops.elementwise.multiply": [((M, N), {}), ((M, ROW), {}), ((COLUMN, ROW), {})],
+    "ops.elementwise.negative": [((M,), {})],
+    "ops.elementwise.power": [((M, SIGNED), {}), ((ROW, M), {}), ((COLUMN, ROW), {})],
+    "ops.elementwise.relu": [((SIGNED,), {})],
+    "ops.elementwise.sigmoid": [((SIGNED,), {})],
+    "ops.elementwise.sin": [((SIGNED,), {})],
+    "ops.elementwise.softplus": [((SIGNED,), {})],
+    "ops.elementwise.sqrt": [((M,), {})],
+    "ops.elementwise.subtract": [((M, N), {}), ((M, ROW), {}), ((COLUMN, ROW), {})],
+    "ops.elementwise.tanh": [((SIGNED,), {})],
+    "ops.elementwise.where": [((SIGNED > 0, M, N), {}), ((ROW > 1, COLUMN, N), {})],
+    "ops.likelihoods.bernoulli_log_prob": [((BITS, BATCH), {}), ((BITS, BATCH[0]), {})],
+    "ops.likelihoods.bernoulli_residual": [((BITS, BATCH), {}), ((BITS, BATCH[0]), {})],
+    "ops.linalg._einsum": [
+        ((M, N, ROW), {"inputs": ("ij", "kj", "j"), "output": "ki"}),
+        ((M, ROW), {"inputs": ("ij", "k"), "output": "i"}),
+    ],
+    "ops.linalg.cholesky": [((SQUARE,), {}, _positive_definite)],
+    "ops.linalg.inv": [((SQUARE,), {})],
+    "ops.linalg.log_abs_det": [((SQUARE,), {})],
+    "ops.linalg.matmul": [((M, N.T), {}), ((M, ROW), {}), ((ROW, BATCH), {}), ((BATCH, BATCH[0].T), {}), ((ROW, ROW), {})],
+    "ops.linalg.solve": [((SQUARE, BATCH), {}), ((SQUARE[0], ROW), {}), ((SQUARE, ROW), {})],
+    "ops.reductions.cumsum": [((BATCH,), {"axis": 1}), ((BATCH,), {"reverse": True})],
+    "ops.reductions.log_softmax": [((BATCH,), {}), ((BATCH,), {"axis": 0})],
+    "ops.reductions.logsumexp": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],
+    "ops.reductions.max": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],
+    "ops.reductions.softmax": [((BATCH,), {}), ((BATCH,), {"axis": 0})],
+    "ops.reductions.sum": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],
+    "ops.shape.concatenate": [((M, ROW[None], N), {}), ((M, COLUMN, N), {"axis": -1})],
+    "ops.shape.flip": [((BATCH,), {"axis": 1})],
+    "ops.shape.index": [((BATCH,), {"key": (slice(None, None, -1), [0, 2, 2])}), ((M,), {"key": M > 1}), ((M,), {"key": 1})],
+    "ops.shape.pad": [((M,), {"widths": ((1, 0), (2, 3))})],
+    "ops.shape.reshape": [((BATCH,), {"shape": (4, -1)})],
+    "ops.shape.scatter_add": [((M,), {"key": [3, 3], "shape": (5, 3)}), ((M,), {"key": slice(1, 3), "shape": (5, 3)})],
+    "ops.shape.take_along_axis": [((M, np.array([[0, 0], [2, 1]])), {}), ((M, np.array([[0, 1, 1]])), {"axis": 0})],
+    "ops.shape.transpose": [((BATCH,), {}), ((BATCH,), {"axes": (1, 2, 0)})],
+}
+
+
+def every_primitive():
+    """{"ops.elementwise.add": add, ...}: the primitives that the modules of tinygen define."""
+    found = {}
+    for info in pkgutil.walk_packages(tinygen.__path__[:1], "tinygen."):
+        if not info.name.startswith("tinygen.kernels"):  # which know no primitives, and may need a GPU to be imported
+            module = importlib.import_module(info.name)
+            for value in vars(module).values():
+                if isinstance(value, Primitive) and value.__module__ == info.name:
+                    found[f"{info.name}.{value.__name__}".removeprefix("tinygen.")] = value
+    return dict(sorted(found.items()))
+
+
+PRIMITIVES = every_primitive()
+
+
+def examples(name, dtype=np.float64):
+    """For each example, a function of the differentiable arguments alone, and these arguments, all in one floating dtype."""
+    primitive = PRIMITIVES[name]
+    assert name in EXAMPLES, f"the primitive {name} has no example: add one to EXAMPLES in {__file__}"
+    for args, static, *into in EXAMPLES[name]:
+        args = [x.astype(dtype) if x.dtype.kind == "f" else x for x in args]
+        free = [i for i in range(len(args)) if (primitive.variadic or primitive.arguments[i]) in primitive.rules]
+
+        def f(*free_args, args=args, static=static, into=into, free=free):
+            full = list(args)
+            for i, x in zip(free, free_args):
+                full[i] = x
+            return primitive(*(into[0](*full) if into else full), **static)
+
+        f.__name__ = name
+        yield f, [args[i] for i in free]
+
+
+def worst_errors(name):
+    """The largest error of `check_grads` over all examples, at first and at second order."""
+    return np.max([check_grads(f, args, order=2) for f, args in examples(name)], axis=0)
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_derivatives_are_right_at_first_and_second_order(name):
+    worst_errors(name)
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_every_argument_with_a_rule_has_a_derivative_that_is_not_zero(name):
+    for f, args in examples(name):
+        y, pullback = vjp(f, *args)
+        for g in pullback(np.linspace(1, 2, y.size).reshape(y.shape)):
+            assert np.any(g != 0)
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_float32_stays_float32_forward_and_backward(name):
+    for (f, args), (single, single_args) in zip(examples(name), examples(name, np.float32)):
+        exact, exact_pullback = vjp(f, *args)
+        y, pullback = vjp(single, *single_args)
+        u = np.cos(np.arange(y.size)).reshape(y.shape)
+        close(y, exact)
+        for g, exact_g in zip(pullback(u.astype(np.float32)), exact_pullback(u)):
+            close(g, exact_g)
+
+
+def close(single, double):
+    assert single.dtype == np.float32 and single.shape == double.shape
+    assert abs(single - double).max() <= 1e-5 * max(1, abs(double).max())
+
+
+def test_the_walk_finds_primitives_in_every_package():
+    assert PRIMITIVES["ops.elementwise.add"] is ops.add
+    assert PRIMITIVES["autograd.reverse.sum_to"] is ops.sum_to
+    assert set(EXAMPLES) <= set(PRIMITIVES), f"examples without a primitive: {sorted(set(EXAMPLES) - set(PRIMITIVES))}"
+
+
+def test_a_primitive_without_an_example_is_named(monkeypatch):
+    monkeypatch.delitem(EXAMPLES, "ops.elementwise.tanh")
+    with pytest.raises(AssertionError, match="the primitive ops.elementwise.tanh has no example: add one to EXAMPLES"):
+        worst_errors("ops.elementwise.tanh")
+
+
+if __name__ == "__main__":
+    width = max(map(len, PRIMITIVES))
+    print(f"{'primitive':{width}} | worst error at order 1 | order 2")
+    for name in PRIMITIVES:
+        first, second = worst_errors(name)
+        print(f"{name:{width}} | {first:22.1e} | {second:7.1e}")

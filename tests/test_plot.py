@@ -1,0 +1,208 @@
+"""Figures: a pixel of an image stays a square of pixels, a file is whole or absent, and what cannot be drawn is named."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from tinygen import plot
+
+
+def images(N=6, H=4, W=3, C=1, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (N, H, W, C)) / 255
+
+
+def records(steps=200, every=10):
+    rng = np.random.default_rng(0)
+    lines = [{"step": n, "time": 0.1 * n, "loss": 1 / n + 0.01 * rng.standard_normal()} for n in range(1, steps + 1)]
+    return [line | ({"validation": 1 / line["step"]} if line["step"] % every == 0 else {}) for line in lines]
+
+
+def tile(page, n, columns, H, W, scale, gap):
+    top, left = n // columns * (H * scale + gap), n % columns * (W * scale + gap)
+    return page[top : top + H * scale, left : left + W * scale]
+
+
+@settings(max_examples=15, deadline=None)
+@given(N=st.integers(1, 7), columns=st.integers(1, 4), C=st.sampled_from([1, 3]), scale=st.integers(1, 5), ink=st.booleans())
+def test_every_pixel_is_a_square_of_its_grey_level_or_colour(tmp_path_factory, N, columns, C, scale, ink):
+    path, x = tmp_path_factory.mktemp("grid") / "grid.png", images(N, C=C)
+    plot.image_grid(x, path, columns=columns, scale=scale, ink=ink)
+    page = np.round(imread(path)[plot.MARGIN : -plot.MARGIN, plot.MARGIN : -plot.MARGIN, :3] * 255)
+    gap, rows = max(2, scale), -(-N // columns)
+    assert page.shape[:2] == (rows * (4 * scale + gap) - gap, columns * (3 * scale + gap) - gap)
+    drawn = np.zeros(page.shape[:2], bool)
+    for n in range(N):
+        shown = 1 - x[n] if ink and C == 1 else x[n]
+        expected = np.kron(np.round(shown * 255), np.ones((scale, scale, 1))) * np.ones(3)
+        assert np.abs(tile(page, n, columns, 4, 3, scale, gap) - expected).max() <= 1
+        tile(drawn, n, columns, 4, 3, scale, gap)[:] = True
+    assert (page[~drawn] == 255).all()
+
+
+def test_a_grid_is_about_square_and_small_images_are_enlarged(tmp_path):
+    plot.image_grid(images(9, 8, 8), tmp_path / "grid.png")
+    assert imread(tmp_path / "grid.png").shape[:2] == (3 * 56 + 2 * 7 + 16,) * 2
+    plot.image_grid(images(9, 28, 28), tmp_path / "grid.png")
+    assert imread(tmp_path / "grid.png").shape[:2] == (3 * 56 + 2 * 2 + 16,) * 2
+
+
+def test_title_and_row_labels_find_room_beside_the_images(tmp_path):
+    plot.image_grid(images(4), tmp_path / "bare.png", columns=2, scale=14)
+    plot.image_grid(images(4), tmp_path / "full.png", columns=2, scale=14, title="A title", row_labels=["data", "a model"])
+    bare, full = (imread(tmp_path / name)[..., :3] for name in ("bare.png", "full.png"))
+    height, width = (n - 2 * plot.MARGIN for n in bare.shape[:2])
+    corner = full[-plot.MARGIN - height : -plot.MARGIN]
+    left = full.shape[1] - plot.MARGIN - width
+    np.testing.assert_array_equal(corner[:, left : left + width], bare[plot.MARGIN : -plot.MARGIN, plot.MARGIN : -plot.MARGIN])
+    assert (corner[:, :left].min() < 0.5) and (corner[:, :4] == 1).all()  # the labels are there, and not cut
+    title = full[: -plot.MARGIN - height]
+    assert title.min() < 0.5 and (title[:2] == 1).all() and (title[:, -4:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "more", "message"),
+    [
+        (np.zeros((4, 8, 8)), {}, r"images must be \(N, H, W, C\) with C 1 or 3, and not empty; got \(4, 8, 8\)"),
+        (np.zeros((4, 8, 8, 2)), {}, r"got \(4, 8, 8, 2\)"),
+        (np.zeros((0, 8, 8, 1)), {}, "not empty"),
+        (
+            np.full((1, 2, 2, 1), 255, np.uint8),
+            {},
+            r"values must lie in \[0, 1\]; got \[255, 255\]: divide 8-bit images by 255",
+        ),
+        (np.full((1, 2, 2, 1), -0.1), {}, r"got \[-0.1, -0.1\].* \.clip\(0, 1\)"),
+        (np.full((1, 2, 2, 1), np.nan), {}, r"got \[nan, nan\]"),
+        (np.zeros((4, 8, 8, 1)), {"columns": 2, "row_labels": ["a"]}, "1 row labels for 2 rows"),
+    ],
+)
+def test_what_is_no_image_is_refused_and_leaves_no_file(tmp_path, x, more, message):
+    with pytest.raises(ValueError, match=message):
+        plot.image_grid(x, tmp_path / "grid.png", **more)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of the figures that are written."""
+    seen, savefig = [], Figure.savefig
+
+    def spy(figure, *args, **kwargs):
+        seen.extend(figure.axes)
+        return savefig(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    return seen
+
+
+def test_a_noisy_curve_is_faint_with_a_smooth_one_over_it_and_a_sparse_one_has_dots(tmp_path, drawn):
+    plot.curves(records(), tmp_path / "deep" / "er" / "curves.png", y_label="loss (nats)")
+    assert imread(tmp_path / "deep" / "er" / "curves.png").shape[:2] == (round(3.3 * plot.DPI), round(5.4 * plot.DPI))
+    faint, smooth, sparse = drawn[0].lines
+    assert faint.get_alpha() < 0.5 and faint.get_color() == smooth.get_color() != sparse.get_color()
+    np.testing.assert_array_equal(faint.get_ydata(), [record["loss"] for record in records()])
+    assert np.abs(np.diff(smooth.get_ydata())[100:]).max() < 0.2 * np.abs(np.diff(faint.get_ydata())[100:]).max()
+    assert sparse.get_marker() == "o" and list(sparse.get_xdata()) == list(range(10, 201, 10))
+    assert [text.get_text() for text in drawn[0].get_legend().get_texts()] == ["loss", "validation"]
+    assert (drawn[0].get_xlabel(), drawn[0].get_ylabel()) == ("step", "loss (nats)")
+
+
+def test_smoothing_follows_its_formula_and_leaves_a_straight_line_where_it_is():
+    line = np.arange(400.0)
+    smooth = plot._smoothed(line, 0.9)
+    np.testing.assert_allclose(smooth[150:250], line[150:250], rtol=1e-6)
+    np.testing.assert_allclose(plot._smoothed(np.full(5, 3.0), 0.9), 3)
+    by_hand = [(1 + 2 / 2 + 6 / 4) / 1.75, (1 / 2 + 2 + 6 / 2) / 2, (1 / 4 + 2 / 2 + 6) / 1.75]
+    np.testing.assert_allclose(plot._smoothed(np.array([1.0, 2.0, 6.0]), 0.5), by_hand)
+
+
+def test_runs_are_compared_under_their_names(tmp_path, drawn):
+    plot.curves({"VAE": records(20), "flow": records(20)}, tmp_path / "a.png", metrics="loss", title="Two", log_y=True)
+    assert [text.get_text() for text in drawn[0].get_legend().get_texts()] == ["VAE", "flow"]
+    assert drawn[0].get_yscale() == "log" and drawn[0].get_title() == "Two"
+
+
+def test_a_value_that_was_not_finite_is_left_out(tmp_path, drawn):
+    plot.curves([{"step": 1, "bound": None}, {"step": 2, "bound": 3.0}, {"step": 3, "bound": 4.0}], tmp_path / "a.png")
+    assert list(drawn[0].lines[0].get_xdata()) == [2, 3] and drawn[0].get_ylabel() == "bound"
+
+
+def test_curves_without_points_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no record has the metric 'los'; there are \['loss', 'validation'\]"):
+        plot.curves(records(), tmp_path / "a.png", metrics="los")
+    with pytest.raises(ValueError, match="the log has no metrics"):
+        plot.curves([], tmp_path / "a.png")
+
+
+def test_points_keep_their_places_and_take_the_colours_of_their_labels(tmp_path, drawn):
+    points, labels = np.random.default_rng(0).standard_normal((50, 2)), np.arange(50) % 3 + 4
+    plot.scatter(points, labels, tmp_path / "map.png", names=["four", "five", "six"], title="Latent codes")
+    cloud = drawn[0].collections[0]
+    order = [int(np.abs(points - point).sum(axis=1).argmin()) for point in cloud.get_offsets()]
+    assert sorted(order) == list(range(50))
+    from matplotlib.colors import to_rgb
+
+    for i, colour in zip(order, cloud.get_facecolors()):
+        np.testing.assert_allclose(colour[:3], to_rgb(plot.PALETTE[labels[i] - 4]))
+    assert [text.get_text() for text in drawn[0].get_legend().get_texts()] == ["four", "five", "six"]
+
+
+def test_points_without_labels_need_no_legend(tmp_path, drawn):
+    plot.scatter(np.zeros((3, 2)), None, tmp_path / "map.png", axis_labels=("a", "b"))
+    assert drawn[0].get_legend() is None and drawn[0].get_xlabel() == "a"
+    assert imread(tmp_path / "map.png").shape[:2] == (4 * plot.DPI, 4 * plot.DPI)
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "message"),
+    [
+        (np.zeros((5, 3)), np.zeros(5, int), r"points must be \(N, 2\) with N labels; got \(5, 3\) with 5 labels"),
+        (np.zeros((5, 2)), np.zeros(4, int), r"got \(5, 2\) with 4 labels"),
+        (np.zeros((20, 2)), np.arange(20), "20 colours are asked for, and the palette keeps 10 apart"),
+    ],
+)
+def test_what_is_no_map_is_refused(tmp_path, points, labels, message):
+    with pytest.raises(ValueError, match=message):
+        plot.scatter(points, labels, tmp_path / "map.png")
+
+
+def test_ten_labels_have_ten_colours():
+    assert len(set(plot.PALETTE)) == 10
+
+
+def test_a_figure_replaces_the_old_one_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "grid.png"
+    plot.image_grid(images(), path)
+    before = path.read_bytes()
+
+    def crash(*_):
+        raise OSError("stopped here")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="stopped here"):
+        patch.setattr(plot.os, "replace", crash)
+        plot.image_grid(images(9), path)
+    assert path.read_bytes() == before
+    plot.image_grid(images(9), path)
+    assert path.read_bytes() != before and [p.name for p in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_other_formats_are_chosen_by_the_suffix(tmp_path):
+    plot.scatter(np.zeros((3, 2)), None, tmp_path / "map.pdf")
+    assert (tmp_path / "map.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_nothing_global_is_touched():
+    """No matplotlib until a figure is drawn; then no pyplot, no backend chosen, and the style gone again."""
+    code = (
+        "import sys, tempfile, numpy as np; from tinygen import plot; assert 'matplotlib' not in sys.modules;"
+        "plot.image_grid(np.zeros((1, 2, 2, 1)), tempfile.mkdtemp() + '/a.png', title='t');"
+        "import matplotlib; assert 'matplotlib.pyplot' not in sys.modules;"
+        "assert matplotlib.rcParams['font.family'] != ['STIXGeneral']; print('clean')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "clean", run.stderr

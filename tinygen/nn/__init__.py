@@ -1,0 +1,17 @@
+"""Layers: frozen trees of arrays made by `Layer.init(rng, ...)` and called as pure functions, y = layer(x).
+
+A layer has no mode. What differs between training and evaluation is in the call: Dropout takes an rng or None, and BatchNorm's
+running statistics are an argument (see `norm.py`).
+"""
+
+from . import init
+from .compose import Sequential, mlp
+from .conv import Conv2d, ConvTranspose2d
+from .dropout import Dropout
+from .linear import Embedding, Linear
+from .norm import BatchNorm, GroupNorm, LayerNorm, Statistics
+
+__all__ = [
+    "BatchNorm", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "GroupNorm", "LayerNorm", "Linear", "Sequential",
+    "Statistics", "init", "mlp",
+]  # fmt: skip

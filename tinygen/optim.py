@@ -1,0 +1,285 @@
+r"""Optimisers, learning-rate schedules, gradient clipping and averages of parameters.
+
+An optimiser is a value, and pure: it holds only its settings, and what it remembers is a tree of arrays that you carry,
+
+    optimiser = Adam(warm_up(100, cosine(1e-3, 10_000)))
+    state = optimiser.init(params)
+    params, state = optimiser.update(gradients, state, params)
+
+By contract `update` may reuse the buffers of the gradients, so do not read them afterwards; params and state stay as they
+are. A parameter keeps its dtype. A learning rate is a number or a schedule, a function of the number of updates made before:
+0 for the first one. Steps are minus the gradient's way: `update` minimises.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from .autograd import tree, value_and_grad
+from .autograd.tree import Array, module
+from .backend import array_module
+
+
+@module
+class SGD:
+    """Gradient descent with momentum: u' = momentum u + g, p' = p - learning_rate u'.
+
+    Nesterov's variant steps along g + momentum u', the gradient as if it had been taken further along u.
+    Source: Sutskever et al. 2013, eq. 1-4, with the learning rate outside of u.
+    """
+
+    learning_rate: float | Callable
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self):
+        _check_settings(self, momentum=self.momentum)
+        if self.nesterov and not self.momentum:
+            raise ValueError("SGD: nesterov=True without momentum is plain SGD; give a momentum such as 0.9")
+
+    def init(self, params):
+        return SGDState(_count(0), tree.map(_zeros, params) if self.momentum else None)
+
+    def update(self, gradients, state, params):
+        _parallel_leaves("SGD.update", params, gradients=gradients, **({"velocity": state.velocity} if self.momentum else {}))
+        step = int(state.step)
+        rate, momentum = _rate(self.learning_rate, step), self.momentum
+        velocity, along = None, gradients
+        if momentum:
+            velocity = along = tree.map(lambda u, g: momentum * u + g, state.velocity, gradients)
+        if self.nesterov:
+            along = tree.map(lambda u, g: g + momentum * u, velocity, gradients)
+        return tree.map(lambda p, u: p - rate * u, params, along), SGDState(_count(step + 1), velocity)
+
+
+@module
+class SGDState:
+    step: Array  # how many updates were made
+    velocity: object  # u, a tree like the parameters; None without momentum
+
+
+@module
+class Adam:
+    """p' = p - learning_rate m_hat / (sqrt(v_hat) + eps), m and v running means of the gradient and its square.
+
+    The first step has the size of the learning rate, whatever the gradient's. Equations: kernels/adam/spec.py.
+    Source: Kingma & Ba 2015, algorithm 1.
+    """
+
+    learning_rate: float | Callable
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    weight_decay = 0.0  # not a setting here, but in AdamW
+
+    def __post_init__(self):
+        _check_settings(self, beta1=self.beta1, beta2=self.beta2)
+        if self.eps < 0 or self.weight_decay < 0:
+            raise ValueError(f"{self}: eps and weight_decay must be at least 0")
+
+    def init(self, params):
+        return AdamState(_count(0), tree.map(_zeros, params), tree.map(_zeros, params))
+
+    def update(self, gradients, state, params):
+        from . import kernels  # Numba comes with the first kernel that is used, not with the import
+
+        name = f"{type(self).__name__}.update"
+        columns, structure = _parallel_leaves(name, params, gradients=gradients, m=state.m, v=state.v)
+        step = int(state.step)
+        settings = _rate(self.learning_rate, step), self.beta1, self.beta2, self.eps, self.weight_decay
+        new = [kernels.adam.update(*leaves, step + 1, *settings) for leaves in zip(*columns)]
+        params, m, v = (structure.unflatten([triple[i] for triple in new]) for i in range(3))
+        return params, AdamState(_count(step + 1), m, v)
+
+
+@module
+class AdamW(Adam):
+    """Adam that also shrinks every parameter by learning_rate * weight_decay * p, decoupled from the gradient's scale.
+
+    An L2 penalty instead would add weight_decay * p to the gradient, and Adam would divide it by sqrt(v_hat).
+    Source: Loshchilov & Hutter 2019, algorithm 2.
+    """
+
+    weight_decay: float = 0.01
+
+
+@module
+class AdamState:
+    step: Array  # how many updates were made
+    m: object  # running mean of the gradients, a tree like the parameters
+    v: object  # running mean of their squares
+
+
+# Schedules: functions of the number of updates made before
+
+
+def constant(learning_rate):
+    """The same learning rate at every step."""
+    return lambda step: learning_rate
+
+
+def cosine(learning_rate, steps, final=0.0):
+    """final + (learning_rate - final) (1 + cos(pi step / steps)) / 2, and final from `steps` on (Loshchilov & Hutter 2017)."""
+    _check_at_least_one("cosine", steps=steps)
+    return lambda step: final + (learning_rate - final) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+
+
+def exponential(learning_rate, decay, every=1):
+    """learning_rate decay^(step / every)."""
+    _check_at_least_one("exponential", every=every)
+    return lambda step: learning_rate * decay ** (step / every)
+
+
+def warm_up(steps, then):
+    """A straight line up to then(0) over the first `steps` steps, and then(step - steps) after them; then may be a number.
+
+    The line starts at then(0) / (steps + 1): a rate of 0 would waste the first step.
+    """
+    _check_at_least_one("warm_up", steps=steps)
+    return lambda step: _rate(then, max(step - steps, 0)) * min((step + 1) / (steps + 1), 1)
+
+
+# Gradients and averages
+
+
+def clip_by_global_norm(gradients, limit):
+    """(g min(1, limit / |g|), |g|), with |g| the Euclidean norm of all leaves together, a float (Pascanu et al. 2013).
+
+    The direction stays. A norm that is not finite makes the result NaN, rather than a step that looks harmless.
+    """
+    _check_positive("clip_by_global_norm", limit)
+    leaves = tree.flatten(gradients)[0]
+    norm = math.sqrt(sum(float(array_module(g).square(g, dtype=np.float64).sum()) for g in leaves))  # float32 would overflow
+    if norm <= limit:
+        return gradients, norm
+    scale = limit / norm if math.isfinite(norm) else math.nan
+    return tree.map(lambda g: g * scale, gradients), norm
+
+
+def clip_by_value(gradients, limit):
+    """Each number of the gradients limited to [-limit, limit]; the direction may change."""
+    _check_positive("clip_by_value", limit)
+    return tree.map(lambda g: array_module(g).clip(g, -limit, limit), gradients)
+
+
+def ema(average, params, decay, step=None):
+    """d average + (1 - d) params, an exponential moving average: of parameters only, so give it no state of anything else.
+
+    d = decay; or, given the step (0 at first), d = min(decay, (1 + step) / (10 + step)), which forgets the random start
+    sooner. Start from average = params. After n steps with constant d the start has weight d^n.
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"ema: decay is {decay}; it must be between 0 and 1, such as 0.999")
+    if step is not None:
+        decay = min(decay, (1 + int(step)) / (10 + int(step)))
+    rest = 1.0 - decay
+
+    def mix(a, p):
+        towards = p - a
+        towards *= rest  # in place in the new array; the parameters may be many
+        towards += a
+        return towards
+
+    return tree.map(mix, average, params)
+
+
+# One step of training
+
+
+@module
+class Training:
+    """What a run carries from step to step: the parameters, what the optimiser remembers, and their moving average or None."""
+
+    params: object
+    optimiser: object
+    average: object
+
+    @property
+    def best(self):
+        """The parameters to evaluate: the average if there is one."""
+        return self.params if self.average is None else self.average
+
+
+def begin(params, optimiser, averaged=False):
+    """The `Training` state before the first step; `averaged` where the steps will be made with a decay."""
+    return Training(params, optimiser.init(params), params if averaged else None)
+
+
+def minimise(loss, optimiser, limit=None, decay=None):
+    """The step (state, batch, rng) -> (state, metrics) that moves state.params along minus the gradient of a loss.
+
+    loss(params, batch, rng) returns (scalar, metrics), metrics a dictionary of numbers to report. `limit` clips the gradient's
+    global norm, and reports it; `decay` keeps a moving average of the parameters. The state is a `Training`.
+    """
+    gradient = value_and_grad(loss, has_aux=True)
+
+    def step(state, batch, rng):
+        (value, metrics), gradients = gradient(state.params, batch, rng)
+        metrics = {"loss": value, **metrics}
+        if limit is not None:
+            gradients, metrics["gradient_norm"] = clip_by_global_norm(gradients, limit)
+        params, remembered = optimiser.update(gradients, state.optimiser, state.params)
+        average = state.average if decay is None else ema(state.average, params, decay, state.optimiser.step)
+        return Training(params, remembered, average), metrics
+
+    return step
+
+
+def _rate(learning_rate, step):
+    """A Python float: NumPy's scalars would promote float32 parameters to float64."""
+    return float(learning_rate(step) if callable(learning_rate) else learning_rate)
+
+
+def _zeros(leaf):
+    return array_module(leaf).zeros(leaf.shape, leaf.dtype)
+
+
+def _count(step):
+    return np.array(step, np.int64)  # on the CPU always: the schedule reads it at every step
+
+
+def _parallel_leaves(operation, params, **others):
+    """The leaves of params and of the other trees, as lists, and their structure. ValueError where one does not fit params."""
+    leaves, structure = tree.flatten(params)
+    columns = [leaves]
+    for name, other in others.items():
+        its_leaves, its_structure = tree.flatten(other)
+        difference = structure.difference(its_structure)
+        if difference is None:
+            for path, p, x in zip(structure.paths(), leaves, its_leaves):
+                if p.shape != x.shape:
+                    difference = f"{path or 'the root'}, of shape {tuple(x.shape)} and {tuple(p.shape)}"
+                    break
+        if difference is not None:
+            raise ValueError(
+                f"{operation}: {name} and params differ at {difference}; take the gradients of these params, and the state "
+                "from init(params)"
+            )
+        columns.append(its_leaves)
+    return columns, structure
+
+
+def _check_settings(optimiser, **fractions):
+    rate = optimiser.learning_rate
+    if not callable(rate) and not (_is_number(rate) and 0 <= rate < math.inf):
+        raise ValueError(f"{optimiser}: learning_rate must be a finite number of at least 0, or a function step -> number")
+    for name, value in fractions.items():
+        if not (_is_number(value) and 0 <= value < 1):
+            raise ValueError(f"{optimiser}: {name} must be a number of at least 0 and less than 1")
+
+
+def _is_number(x):
+    return isinstance(x, (int, float)) and not isinstance(x, np.generic)  # NumPy's would promote float32 parameters
+
+
+def _check_at_least_one(operation, **numbers):
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{operation}: {name} is {value}; it must be at least 1")
+
+
+def _check_positive(operation, limit):
+    if not limit > 0:
+        raise ValueError(f"{operation}: limit is {limit}; it must be positive")

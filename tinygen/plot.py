@@ -1,0 +1,228 @@
+"""The figures of this house, in one style: grids of images, learning curves, maps of labelled points.
+
+A figure is built from matplotlib's objects, not from pyplot, whose current figure and window system would be hidden state; and
+matplotlib is imported when the first figure is drawn. Files are written beside and renamed into place.
+"""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+# Okabe & Ito 2008, distinguishable to colour-blind eyes, without the yellow that vanishes on paper; then three to reach ten
+PALETTE = [
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222", "#882255", "#999999", "#6B5B00",
+]  # fmt: skip
+DPI = 160
+STYLE = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#444444",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.3,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+MARGIN = 8  # pixels around a grid of images
+
+
+def image_grid(images, path, columns=None, scale=None, ink=True, title=None, row_labels=None):
+    """Write images side by side, row by row, every pixel a square of `scale` pixels of the file.
+
+    images (N, H, W, C), C 1 or 3, values in [0, 1]. columns: about sqrt(N) if not given. scale: so that an image is at least
+    56 pixels high if not given. ink: whether 1 is black in images of one channel, as in print. row_labels: a text for each row.
+    ValueError for other shapes and values.
+    """
+    images = _as_images(images)
+    N, H, W, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(N))
+    rows = math.ceil(N / columns)
+    if row_labels is not None and len(row_labels) != rows:
+        raise ValueError(f"image_grid: {len(row_labels)} row labels for {rows} rows; give one for each row")
+    scale = scale or math.ceil(56 / H)
+    gap = max(2, scale)
+    if ink and images.shape[3] == 1:
+        images = 1 - images
+    page = np.ones((rows * (H * scale + gap) - gap, columns * (W * scale + gap) - gap, 3), np.float32)
+    for n, image in enumerate(images):
+        top, left = n // columns * (H * scale + gap), n % columns * (W * scale + gap)
+        page[top : top + H * scale, left : left + W * scale] = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    with _style():
+        _write(_page_figure(page, title, row_labels, H * scale, H * scale + gap), path)
+
+
+def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smooth=0.9):
+    """Write learning curves over the training step: a noisy one is drawn faintly, with a smoothed one over it.
+
+    log: the records of train.read_log, or a dict {label: records} to compare runs. metrics: the names to draw, all if None.
+    A curve with few points beside the others, such as of validation, is drawn as it is, with a dot at each.
+    smooth: the weight of a neighbour in the running mean, less than 1; 0 for none. ValueError where there is nothing to draw.
+    """
+    series = _series(log, metrics)
+    longest = max(len(steps) for _, steps, _ in series)
+    with _style():
+        figure, axes = _figure(5.4, 3.3)
+        for colour, (label, steps, values) in zip(_colours(len(series)), series):
+            if len(steps) < max(longest / 3, 2) or len(steps) <= 30 or not smooth:
+                marker = "o" if len(steps) <= 30 else None
+                axes.plot(steps, values, color=colour, label=label, marker=marker, markersize=3.5)
+            else:
+                axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
+                axes.plot(steps, _smoothed(values, smooth), color=colour, label=label)
+        axes.set(xlabel="step", ylabel=y_label or (series[0][0] if len(series) == 1 else ""), title=title or "")
+        if log_y:
+            axes.set_yscale("log")
+        axes.margins(x=0.02)
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+        axes.set_axisbelow(True)
+        if len(series) > 1:
+            axes.legend()
+        _write(figure, path)
+
+
+def scatter(points, labels, path, names=None, title=None, axis_labels=("$z_1$", "$z_2$"), size=4):
+    """Write a map of points (N, 2), coloured by their integer labels (N,); labels may be None.
+
+    names: the texts of the labels in the legend, in order of the labels; the labels themselves if not given.
+    ValueError for other shapes, or for more than ten labels, which no palette keeps apart.
+    """
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] != 2 or (labels is not None and len(labels) != len(points)):
+        seen = "" if labels is None else f" with {len(labels)} labels"
+        raise ValueError(f"scatter: points must be (N, 2) with N labels; got {points.shape}{seen}")
+    labels = np.zeros(len(points), int) if labels is None else np.asarray(labels)
+    kinds = np.unique(labels)
+    names = list(kinds) if names is None else names
+    with _style():
+        figure, axes = _figure(4.6 if len(kinds) > 1 else 4.0, 4.0)
+        colours = _colours(len(kinds))
+        order = np.random.default_rng(0).permutation(len(points))  # or the last label would cover the others
+        axes.scatter(
+            *points[order].T, s=size, c=np.array(colours)[np.searchsorted(kinds, labels[order])], linewidths=0, alpha=0.8
+        )
+        axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1], title=title or "", aspect="equal", adjustable="datalim")
+        for colour, name in zip(colours, names) if len(kinds) > 1 else ():
+            axes.scatter([], [], s=28, color=colour, label=str(name), linewidths=0)
+        if len(kinds) > 1:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2, borderaxespad=0.2)
+        _write(figure, path)
+
+
+def _as_images(images):
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise ValueError(f"image_grid: images must be (N, H, W, C) with C 1 or 3, and not empty; got {images.shape}")
+    images = images.astype(np.float32)
+    if not (images.min() >= 0 and images.max() <= 1):  # not: NaN is refused too
+        raise ValueError(
+            f"image_grid: values must lie in [0, 1]; got [{images.min():.4g}, {images.max():.4g}]: divide 8-bit images by 255, "
+            "or clip samples with .clip(0, 1)"
+        )
+    return images
+
+
+def _page_figure(page, title, row_labels, row_height, row_pitch):
+    """A figure as large as the page of pixels, its margins and texts, in which a pixel stays a pixel."""
+    from matplotlib.figure import Figure
+
+    labels = [] if row_labels is None else [str(label) for label in row_labels]
+    height, width = page.shape[:2]
+    left = MARGIN + max((_text_width(label, 10) + MARGIN for label in labels), default=0)
+    top = MARGIN + (30 if title else 0)
+    half_title = _text_width(title, 11) / 2 if title else 0
+    centre = max(left + width / 2, half_title + MARGIN)
+    full_width, full_height = max(left + width, math.ceil(centre + half_title)) + MARGIN, top + height + MARGIN
+    figure = Figure(figsize=(full_width / DPI, full_height / DPI))
+    figure.figimage(page, left, MARGIN, origin="upper")
+    if title:
+        figure.text(centre / full_width, 1 - MARGIN / full_height, title, ha="center", va="top", fontsize=11)
+    for i, label in enumerate(labels):
+        y = 1 - (top + i * row_pitch + row_height / 2) / full_height
+        figure.text((left - MARGIN) / full_width, y, label, ha="right", va="center", fontsize=10)
+    return figure
+
+
+def _text_width(text, size):
+    """In pixels of the file."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    points = TextPath((0, 0), text, size, prop=FontProperties(STYLE["font.family"])).get_extents().width
+    return math.ceil(points * DPI / 72)
+
+
+def _figure(width, height):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _series(log, metrics):
+    """Triples (label, steps, values) of what there is to draw."""
+    runs = log if isinstance(log, dict) else {"": log}
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    series = []
+    for run, records in runs.items():
+        found = list(dict.fromkeys(name for record in records for name in record if name not in ("step", "time")))
+        for name in metrics or found:
+            pairs = [(record["step"], record[name]) for record in records if record.get(name) is not None]
+            if not pairs:
+                raise ValueError(f"curves: no record has the metric {name!r}; there are {found}")
+            label = name if not run else run if metrics and len(metrics) == 1 else f"{run}: {name}"
+            series.append((label, *np.array(pairs, float).T))
+    if not series:
+        raise ValueError("curves: the log has no metrics; give the records that train.read_log returns")
+    return series
+
+
+def _smoothed(values, weight):
+    r"""\sum_j weight^|i - j| values_j / \sum_j weight^|i - j|: a running mean to both sides, which does not lag behind."""
+
+    def sums(values):
+        ahead, behind = _running_sum(values, weight), _running_sum(values[::-1], weight)[::-1]
+        return ahead + behind - values
+
+    return sums(values) / sums(np.ones(len(values)))
+
+
+def _running_sum(values, weight):
+    total, totals = 0.0, []
+    for value in values:
+        total = weight * total + value
+        totals.append(total)
+    return np.array(totals)
+
+
+def _colours(n):
+    if n > len(PALETTE):
+        raise ValueError(f"{n} colours are asked for, and the palette keeps {len(PALETTE)} apart; draw fewer in one figure")
+    return PALETTE[:n]
+
+
+def _style():
+    from matplotlib import rc_context
+
+    return rc_context(STYLE)
+
+
+def _write(figure, path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    figure.savefig(partial, dpi=DPI, format=path.suffix[1:] or "png")
+    os.replace(partial, path)
