@@ -93,7 +93,7 @@ class VAE:
     # Bounds on log p(x)
 
     def elbo(self, x, rng, beta=1.0, closed_form=True):
-        """E_q[log p(x | z)] - beta KL(q || p) by one sample, with the KL in closed form or by that sample. LowerBound, nats (N,)."""
+        """E_q[log p(x | z)] - beta KL(q || p) by one sample, with the KL in closed form or by that sample. LowerBound."""
         q = self.encode(x)
         z = q.sample(rng)
         reconstruction = _per_example(self.decode(z).log_prob(x), 1)
