@@ -180,6 +180,13 @@ def test_each_row_has_its_own_categorical_distribution():
     assert Generator(0).categorical(np.eye(4).reshape(2, 2, 4)).tolist() == [[0, 1], [2, 3]]
 
 
+def test_what_has_probability_zero_is_not_drawn_even_by_the_number_zero():
+    rng = Generator(0)
+    rng._random = types.SimpleNamespace(random=lambda shape, dtype=np.float64: np.zeros(shape, dtype))
+    assert rng.categorical([0.0, 0.0, 1.0]) == 2
+    assert rng.bernoulli(0.0) == 0
+
+
 def test_integers_include_the_lower_bound_and_exclude_the_upper():
     k = Generator(4).integers(-2, 3, N)
     counts = np.bincount(k + 2, minlength=5)

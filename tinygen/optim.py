@@ -248,9 +248,9 @@ def _parallel_leaves(operation, params, **others):
         its_leaves, its_structure = tree.flatten(other)
         difference = structure.difference(its_structure)
         if difference is None:
-            for path, p, x in zip(structure.paths(), leaves, its_leaves):
+            for i, (p, x) in enumerate(zip(leaves, its_leaves)):
                 if p.shape != x.shape:
-                    difference = f"{path or 'the root'}, of shape {tuple(x.shape)} and {tuple(p.shape)}"
+                    difference = f"{structure.paths()[i] or 'the root'}, of shape {tuple(x.shape)} and {tuple(p.shape)}"
                     break
         if difference is not None:
             raise ValueError(

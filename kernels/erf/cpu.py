@@ -9,7 +9,7 @@ from ..jit import jit
 
 def forward(x):
     y = np.empty(x.shape, x.dtype)
-    _loop(np.ascontiguousarray(x).reshape(-1), y.reshape(-1))
+    _loop(np.ascontiguousarray(x).reshape(-1), y.reshape(-1))  # the loop is compiled for contiguous arrays only
     return y
 
 

@@ -370,6 +370,9 @@ def test_a_gradient_penalty_trains_through_the_gradient():
         (lambda x: grad(lambda y: grad(lambda z: x * z)(y) * y)(x), 5.0, 1),
         (lambda x: grad(lambda y: x * grad(lambda z: y + x)(1.0))(1.0), 5.0, 0),
         (lambda x: grad(lambda y: x * y * grad(lambda z: x * y * z)(1.0))(2.0), 3.0, 4 * 2 * 3),
+        (lambda x: value_and_grad(lambda y: x**2)(1.0)[0], 3.0, 6),
+        (lambda x: grad(lambda y: (y * y, x**2), has_aux=True)(1.0)[1], 3.0, 6),
+        (lambda x: vjp(lambda y: (y, x), 1.0)[0][1] * x, 3.0, 6),
         (lambda x: vjp(ops.sin, x)[1](x)[0], 0.7, math.cos(0.7) - 0.7 * math.sin(0.7)),
         (lambda x: vjp(lambda y: x * y, x)[1](x)[0], 3.0, 6),
         (lambda x: jvp(ops.sin, (x,), (x,))[1], 0.7, math.cos(0.7) - 0.7 * math.sin(0.7)),
@@ -448,6 +451,18 @@ def test_branches_that_do_not_lead_to_the_result_are_not_walked():
     dead = Primitive(lambda x: x * 1.0).rule(x=lambda g: calls.append(1) or g)
     assert grad(lambda x: (dead(x), x * 3.0)[1])(1.0) == 3
     assert not calls
+
+
+def test_an_inner_derivative_does_not_walk_the_graph_of_the_outer_one():
+    calls = []
+    counted = Primitive(lambda x: x * 1.0).rule(x=lambda g: calls.append(1) or g)
+
+    def f(x):
+        z = counted(x)
+        assert grad(lambda y: z)(1.0) == 0 and not calls
+        return z
+
+    assert grad(f)(2.0) == 1 and len(calls) == 1
 
 
 # Cotangents
@@ -529,7 +544,10 @@ def test_arguments_without_derivatives_are_named_by_their_place(x, says):
         grad(f)(x)
 
 
-def test_an_integer_argument_is_counted_among_those_chosen():
+@pytest.mark.parametrize("argnums", [1, -1, (0, 1)])
+def test_an_argument_is_counted_among_all_those_given(argnums):
+    with pytest.raises(TypeError, match="argument 1 has dtype int64"):
+        grad(lambda x, k: x, argnums=argnums)(1.0, np.arange(2))
     with pytest.raises(TypeError, match="argument 1 has dtype int64"):
         vjp(lambda x, k: x, 1.0, np.arange(2))
 

@@ -15,7 +15,7 @@ import pytest
 
 import tinygen
 from tinygen import check_grads, ops, vjp
-from tinygen.autograd.core import Primitive
+from tinygen.autograd.core import Primitive, observe
 
 _rng = np.random.default_rng(0)
 M, N, ROW, COLUMN = (_rng.uniform(0.3, 1.7, shape) for shape in ((2, 3), (2, 3), (3,), (2, 1)))  # positive, all different
@@ -151,6 +151,16 @@ def test_float32_stays_float32_forward_and_backward(name):
         close(y, exact)
         for g, exact_g in zip(pullback(u.astype(np.float32)), exact_pullback(u)):
             close(g, exact_g)
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_no_step_of_a_float32_derivative_is_taken_in_float64(name):
+    seen = set()
+    for f, args in examples(name, np.float32):
+        y, _ = vjp(f, *args)
+        with observe(lambda primitive, args, y: seen.add(y.dtype)):  # inside a derivative, a rule's own steps are seen too
+            vjp(lambda *args: vjp(f, *args)[1](np.ones(y.shape, np.float32)), *args)  # noqa: B023
+    assert seen == {np.dtype(np.float32)}
 
 
 def close(single, double):

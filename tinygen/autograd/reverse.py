@@ -146,7 +146,8 @@ def value_and_grad(f, argnums=0, has_aux=False):
             return f(*full, **kwargs)
 
         of_chosen.__name__ = _name(f)
-        y, pullback, *aux = vjp(of_chosen, *(args[i] for i in which), has_aux=has_aux)
+        chosen = [_differentiable(f, i, args[i]) for i in which]
+        y, pullback, *aux = vjp(of_chosen, *chosen, has_aux=has_aux)
         if getattr(y, "shape", None) != ():
             seen = f"shape {y.shape}" if hasattr(y, "shape") else f"a {type(y).__name__}"
             raise TypeError(

@@ -15,6 +15,8 @@ import builtins
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import numpy as np
+
 Array = Any  # of NumPy or of CuPy, or one that is being differentiated
 
 
@@ -22,7 +24,7 @@ def module(cls):
     """Make a class a frozen dataclass that is a tree: its fields are its children, in the order of their declaration."""
     cls = dataclass(frozen=True, eq=False, repr=False)(cls)
     cls.__repr__ = _summary
-    cls._is_tree = True
+    cls._keys = [field.name for field in fields(cls)]
     return cls
 
 
@@ -95,17 +97,16 @@ def flatten(tree):
 
 
 def _describe(tree, leaves):
-    if is_leaf(tree):
+    kind = type(tree)
+    if kind is np.ndarray or is_leaf(tree):  # the first, because it is quick, and most leaves are
         leaves.append(tree)
         return _LEAF
-    kind = type(tree)
     if isinstance(tree, tuple) or kind is list:
         return Structure(kind, range(len(tree)), [_describe(child, leaves) for child in tree])
     if kind is dict:
         keys = sorted(tree)
         return Structure(dict, keys, [_describe(tree[key], leaves) for key in keys])
-    if getattr(kind, "_is_tree", False):
-        keys = [field.name for field in fields(kind)]
+    if (keys := getattr(kind, "_keys", None)) is not None:
         return Structure(kind, keys, [_describe(getattr(tree, key), leaves) for key in keys])
     if is_dataclass(tree) and not isinstance(tree, type):
         raise TypeError(f"{kind.__name__} is a dataclass but not a tree: decorate it with @module, so that its arrays are seen")
