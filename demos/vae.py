@@ -24,7 +24,7 @@ from tinygen.models import vae
 chosen = options(
     "vae",
     "Train a variational autoencoder, look at what it has learned, and estimate the likelihood of its test images.",
-    steps={"digits": 3000, "mnist": 800_000, "quick": 40},
+    steps={"digits": 3000, "mnist": 600_000, "quick": 40},
     network={"choices": ("convolutional", "mlp"), "help": "default: convolutional for digits, mlp for mnist"},
     samples={"type": int, "default": 1, "metavar": "K", "help": "train on the IWAE bound of K samples (default: the ELBO)"},
     beta={"type": float, "default": 1.0, "help": "weight of the KL; only with 1 is it a bound (default: %(default)s)"},
@@ -67,12 +67,12 @@ else:
 # ## Training
 #
 # The ELBO is a bound with one sample. The IWAE bound averages K of them inside the logarithm: it is tighter, and costs K times
-# as much. Most of the way can be gone more cheaply, so `--samples K` trains two thirds of its steps with a tenth of the samples.
+# as much. Most of the way can be gone more cheaply: `--samples K` makes two thirds of its steps with a tenth of the samples.
 
 # %%
 many = chosen.samples > 1
 early = chosen.steps * 2 // 3 if many else chosen.steps
-first, second = optim.cosine(3e-3, early), optim.cosine(1e-3, max(1, chosen.steps - early))
+first, second = optim.cosine(1.5e-3, early), optim.cosine(1e-3, max(1, chosen.steps - early))
 optimiser = optim.Adam(lambda step: first(step) if step < early else second(step - early))
 state, resume = optim.begin(model, optimiser), bool(chosen.resume)
 log_every = max(1, min(1000, chosen.steps // 30))

@@ -38,7 +38,7 @@ def tiers(kernel):
 
 
 def _tier_of(name, args):
-    tiers = {"cpu" if isinstance(a, np.ndarray) else "gpu" for a in args if isinstance(a, np.ndarray) or _is_cupy(a)}
+    tiers = {"gpu" if _is_cupy(a) else "cpu" for a in args if isinstance(a, (np.ndarray, np.generic)) or _is_cupy(a)}
     if len(tiers) == 1:
         return tiers.pop()
     if not tiers:

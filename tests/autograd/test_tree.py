@@ -222,3 +222,10 @@ def test_replace_keeps_the_type_of_sequences():
     assert tree.replace([1, [2, 3]], "1.0", 9) == [1, [9, 3]]
     assert tree.replace(Pair(1, (2,)), "1.0", 9) == Pair(1, (9,))
     assert type(tree.replace(Pair(1, 2), "0", 9)) is Pair
+
+
+def test_dot_sums_products_and_refuses_to_broadcast():
+    a, b = {"x": np.array([1.0, 2.0]), "y": [np.array(3.0)]}, {"x": np.array([4.0, 5.0]), "y": [np.array(6.0)]}
+    assert float(tree.dot(a, b)) == 32
+    with pytest.raises(ValueError, match=r"tree\.dot: leaves of shapes \(2,\) and \(1,\)"):
+        tree.dot([a["x"]], [np.ones(1)])

@@ -267,3 +267,8 @@ def test_triangles_ignore_what_they_leave_out():
 def test_errors_name_the_operation_and_the_shapes(f, says):
     with pytest.raises(ValueError, match=says):
         f(np.ones((2, 3)))
+
+
+def test_concatenate_refuses_a_list():
+    with pytest.raises(TypeError, match=r"concatenate\(a, b\)"):
+        ops.concatenate([np.ones(2), np.ones(2)])

@@ -11,7 +11,6 @@ is structure: it says what the tree is, carries no gradient and is not saved. So
 and `grad` of a function of a model is a model of gradients.
 """
 
-import builtins
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -134,13 +133,19 @@ def map(f, tree, *rest):
 
 
 def dot(a, b):
-    """The inner product of two trees, summed over all their leaves."""
-    return sum((x * y).sum() for x, y in zip(flatten(a)[0], flatten(map(lambda x, y: y, a, b))[0]))
+    """The inner product of two trees, summed over all their leaves. ValueError where their shapes differ."""
+
+    def product(x, y):
+        if x.shape != y.shape:
+            raise ValueError(f"tree.dot: leaves of shapes {tuple(x.shape)} and {tuple(y.shape)}; they must agree")
+        return (x * y).sum()
+
+    return sum(flatten(map(product, a, b))[0])
 
 
 def size(tree):
     """How many numbers a tree holds: the number of parameters of a model."""
-    return builtins.sum(leaf.size for leaf in flatten(tree)[0])
+    return sum(leaf.size for leaf in flatten(tree)[0])
 
 
 def replace(tree, path, value):

@@ -110,6 +110,7 @@ class VAE:
 
     def log_weights(self, x, rng, k, q=None):
         """log w_i = log p(x | z_i) + log p(z_i) - log q(z_i | x) for k samples z_i ~ q(z | x), nats (k, N)."""
+        _require_samples(k)
         q = self.encode(x) if q is None else q
         q = Gaussian(*(ops.broadcast_to(parameter, shape=(k, *parameter.shape)) for parameter in (q.mean, q.log_var)))
         z = q.sample(rng)
@@ -118,6 +119,7 @@ class VAE:
 
     def log_prob_estimate(self, x, rng, samples=5000, rows=5000):
         """The IWAE bound with many samples, by decoding `rows` latents at a time. LowerBound, nats (N,)."""
+        _require_samples(samples)
         q, at_once, parts = self.encode(x), max(1, rows // len(x)), []
         for start in range(0, samples, at_once):
             parts.append(ops.logsumexp(self.log_weights(x, rng, min(at_once, samples - start), q), axis=0))
@@ -161,6 +163,11 @@ class Shift:
 
 def _flatten(x):
     return ops.flatten(x, start=1)
+
+
+def _require_samples(k):
+    if k < 1:
+        raise ValueError(f"VAE: a bound is an average over samples of q(z | x), and {k} were asked for; take at least 1")
 
 
 def _per_example(log_prob, leading):

@@ -52,7 +52,9 @@ def scatter_add(g, key=(), shape=()):
 
 @Primitive
 def concatenate(*arrays, axis=0):
-    """Arrays one after another along an axis that they have."""
+    """Arrays one after another along an axis that they have: concatenate(a, b, axis=0). TypeError for a list of them."""
+    if any(isinstance(a, (list, tuple)) for a in arrays):
+        raise TypeError("concatenate: the arrays are arguments of their own, concatenate(a, b); put a * before the list")
     return array_module(*arrays).concatenate(arrays, axis)
 
 
