@@ -19,7 +19,7 @@ def options(name, description, steps, data=("digits", "mnist"), **more):
     parser = argparse.ArgumentParser(f"python -m demos {name}", description=description)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where the arrays live (default: %(default)s)")
     parser.add_argument("--data", choices=data, default=data[0], help="the data set (default: %(default)s)")
-    parser.add_argument("--steps", type=_positive, help="training steps (default: depends on the data)")
+    parser.add_argument("--steps", type=at_least_one, help="training steps (default: depends on the data)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs", name), help="directory to write to (default: %(default)s)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from the checkpoint in DIR, and write there")
@@ -41,10 +41,18 @@ def options(name, description, steps, data=("digits", "mnist"), **more):
     return chosen
 
 
-def _positive(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+def at_least_one(text):
+    """An argparse type: a whole number from 1."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def not_negative(text):
+    """An argparse type: a number from 0."""
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text!r}")
     return number
 
 

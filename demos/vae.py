@@ -16,7 +16,7 @@ from statistics import NormalDist
 import numpy as np
 from tqdm import tqdm
 
-from demos.options import options, plain_errors
+from demos.options import at_least_one, not_negative, options, plain_errors
 from tinygen import Generator, data, ops, optim, plot, train
 from tinygen.density import LowerBound, bits_per_dim
 from tinygen.models import vae
@@ -26,8 +26,13 @@ chosen = options(
     "Train a variational autoencoder, look at what it has learned, and estimate the likelihood of its test images.",
     steps={"digits": 3000, "mnist": 600_000, "quick": 40},
     network={"choices": ("convolutional", "mlp"), "help": "default: convolutional for digits, mlp for mnist"},
-    samples={"type": int, "default": 1, "metavar": "K", "help": "train on the IWAE bound of K samples (default: the ELBO)"},
-    beta={"type": float, "default": 1.0, "help": "weight of the KL; only with 1 is it a bound (default: %(default)s)"},
+    samples={
+        "type": at_least_one,
+        "default": 1,
+        "metavar": "K",
+        "help": "train on IWAE's bound of K samples (default: the ELBO)",
+    },
+    beta={"type": not_negative, "default": 1.0, "help": "weight of the KL; only with 1 is it a bound (default: %(default)s)"},
 )
 
 # %% [markdown]

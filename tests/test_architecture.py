@@ -119,6 +119,16 @@ def test_nothing_unpickles(name):
         assert "allow_pickle=True" not in path.read_text()
 
 
+@pytest.mark.parametrize("path", list(sources()), ids=module_of)
+def test_docstrings_are_raw_where_they_hold_a_backslash(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            control = [c for c in ast.get_docstring(node, clean=False) or "" if ord(c) < 32 and c != "\n"]
+            assert not control, (
+                f"{module_of(path)}: a backslash in the docstring of {getattr(node, 'name', 'the file')}: {control}"
+            )
+
+
 def test_import_tinygen_is_light():
     heavy = {"numba", "llvmlite", "cupy", "matplotlib", "pooch", "scipy", "torch", "tqdm", "safetensors"}
     code = (
