@@ -94,9 +94,9 @@ def vae_bound(model, x, rng):
 
 
 for samples, batch_size, until in ((max(1, chosen.samples // 10), 100, early), (chosen.samples, 20, chosen.steps)):
-    step = vae.train_step(optimiser, samples, chosen.beta, prepare=binarise)
     batches = data.Batches(images.train.images, batch_size, chosen.seed)
     with plain_errors():
+        step = vae.train_step(optimiser, samples, chosen.beta, prepare=binarise)
         state = train.fit(
             step, state, batches, until, seed=chosen.seed, out=chosen.out, resume=resume,
             log_every=log_every, checkpoint_every=10 * log_every, on_log=validate,

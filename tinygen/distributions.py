@@ -49,7 +49,7 @@ class Gaussian:
     def log_prob(self, x):
         """-1/2 (log 2 pi + log_var + (x - mean)^2 / exp(log_var)), elementwise, nats: a density."""
         deviation = x - self.mean
-        return -0.5 * (LOG_2PI + self.log_var + deviation * deviation * ops.exp(-self.log_var))
+        return -0.5 * (self.log_var + deviation * deviation * ops.exp(-self.log_var) + LOG_2PI)
 
     def sample(self, rng):
         """mean + std eps with eps ~ N(0, 1): a smooth function of the parameters, so gradients pass through the sample.

@@ -8,8 +8,8 @@ r"""The variational autoencoder: a latent-variable model trained on a lower boun
     IWAE       log p(x) >= E[log 1/k \sum_i w_i],  w_i = p(x, z_i) / q(z_i | x)          Burda et al. 2016, eq. 8
 
 The IWAE bound is the ELBO at k = 1, never falls with k, and tends to log p(x): with k = 5000 it is the customary estimate of
-it. beta scales the KL (Higgins et al. 2017); only beta = 1 is a bound. Everything is summed over pixels and latent
-dimensions and averaged over examples only: a mean over pixels would be a beta of the number of pixels.
+it. In training, beta can scale the KL (Higgins et al. 2017); below 1 that is no longer a bound. Everything is summed over
+pixels and latent dimensions and averaged over examples only: a mean over pixels would be a beta of the number of pixels.
 
 x (N, H, W, C) or (N, D), z (..., d); nats.
 """
@@ -80,7 +80,9 @@ class VAE:
     def encode(self, x):
         """q(z | x), a Gaussian of shape (N, d)."""
         if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"VAE: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
+            raise ValueError(
+                f"VAE: examples have shape {tuple(x.shape[1:])}, this model was made for {self.shape}; reshape them"
+            )
         mean, log_var = ops.split(self.encoder(x), 2)
         return Gaussian(mean, log_var)
 
@@ -92,13 +94,17 @@ class VAE:
 
     # Bounds on log p(x)
 
-    def elbo(self, x, rng, beta=1.0, closed_form=True):
-        """E_q[log p(x | z)] - beta KL(q || p) by one sample, with the KL in closed form or by that sample. LowerBound."""
+    def elbo_terms(self, x, rng, closed_form=True):
+        """log p(x | z) for one z ~ q(z | x), and KL(q || p) in closed form or by that same z: nats, (N,) each."""
         q = self.encode(x)
         z = q.sample(rng)
-        reconstruction = _per_example(self.decode(z).log_prob(x), 1)
         divergence = kl(q, PRIOR) if closed_form else q.log_prob(z) - PRIOR.log_prob(z)
-        return LowerBound(reconstruction - beta * divergence.sum(axis=-1), "ELBO")
+        return _per_example(self.decode(z).log_prob(x), 1), divergence.sum(axis=-1)
+
+    def elbo(self, x, rng, closed_form=True):
+        """The difference of the `elbo_terms`: the ELBO on average over z. LowerBound, nats (N,)."""
+        reconstruction, divergence = self.elbo_terms(x, rng, closed_form)
+        return LowerBound(reconstruction - divergence, "ELBO")
 
     def iwae(self, x, rng, k):
         """log 1/k sum_i w_i with k samples. LowerBound, nats (N,)."""
@@ -194,12 +200,19 @@ def _pixel_noise(likelihood):
 def train_step(optimiser, k=1, beta=1.0, prepare=lambda batch, rng: batch):
     """(state, batch, rng) -> (state, metrics): one step on -ELBO (k = 1) or on minus the IWAE bound of k samples, nats.
 
+    beta scales the KL, for k = 1 only. ValueError with another k: the IWAE bound has no KL to scale.
     `prepare` turns a batch into x, as dynamic binarisation does. The state is that of `optim.minimise`.
     """
 
+    _require_samples(k)
+    if k > 1 and beta != 1:
+        raise ValueError(f"VAE: beta = {beta} with k = {k} samples; the IWAE bound has no KL to scale: give k = 1 or beta = 1")
+
     def loss(vae, batch, rng):
         x = prepare(batch, rng)
-        bound = vae.elbo(x, rng, beta) if k == 1 else vae.iwae(x, rng, k)
-        return -bound.nats.mean(), {}
+        if k > 1:
+            return -vae.iwae(x, rng, k).nats.mean(), {}
+        reconstruction, divergence = vae.elbo_terms(x, rng)
+        return (beta * divergence - reconstruction).mean(), {}
 
     return minimise(loss, optimiser)
