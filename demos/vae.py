@@ -80,7 +80,7 @@ early = chosen.steps * 2 // 3 if many else chosen.steps
 first, second = optim.cosine(1.5e-3, early), optim.cosine(1e-3, max(1, chosen.steps - early))
 optimiser = optim.Adam(lambda step: first(step) if step < early else second(step - early))
 state, resume = optim.begin(model, optimiser), bool(chosen.resume)
-log_every = max(1, min(1000, chosen.steps // 30))
+log_every = max(1, min(1000, chosen.steps // 100))
 
 
 def validate(step, state, metrics):
@@ -131,8 +131,9 @@ if not few:
 # %%
 file = chosen.out.joinpath
 plot.image_grid(model.sample(rng, 100), file("samples.png"), columns=10)
-pairs = np.concatenate([test[:20], model.reconstruct(test[:20])])[[10 * r + c for r in (0, 2, 1, 3) for c in range(10)]]
-plot.image_grid(pairs, file("reconstructions.png"), columns=10, row_labels=["image", "VAE"] * 2)
+grey = data.prepare_once("grey", images.test.images[:10], images.levels)
+rows = np.concatenate([grey, test[:10], model.reconstruct(test[:10])])
+plot.image_grid(rows, file("reconstructions.png"), columns=10, row_labels=["image", "bits", "VAE"])
 walks = model.interpolate(test[:8], test[8:16], steps=11)
 plot.image_grid(walks.swapaxes(0, 1).reshape(-1, *shape), file("interpolations.png"), columns=11)
 plot.curves(train.read_log(file("log.jsonl")), file("curves.png"), metrics=("loss", "validation"), y_label="nats")

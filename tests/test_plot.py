@@ -112,6 +112,13 @@ def test_a_noisy_curve_is_faint_with_a_smooth_one_over_it_and_a_sparse_one_has_d
     assert (drawn[0].get_xlabel(), drawn[0].get_ylabel()) == ("step", "loss (nats)")
 
 
+def test_a_curve_without_noise_is_drawn_as_it_is(tmp_path, drawn):
+    records = [{"step": n, "validation": 20 + 80 * 0.97**n} for n in range(400)]
+    plot.curves(records, tmp_path / "curves.png")
+    (line,) = drawn[0].lines
+    np.testing.assert_array_equal(line.get_ydata(), [record["validation"] for record in records])
+
+
 def test_smoothing_follows_its_formula_and_leaves_a_straight_line_where_it_is():
     line = np.arange(400.0)
     smooth = plot._smoothed(line, 0.9)

@@ -77,7 +77,7 @@ def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smoot
     with _style():
         figure, axes = _figure(5.4, 3.3)
         for colour, (label, steps, values) in zip(_colours(len(series)), series):
-            if len(steps) < max(longest / 3, 2) or len(steps) <= 30 or not smooth:
+            if len(steps) < max(longest / 3, 2) or len(steps) <= 30 or not smooth or not _is_noisy(values, smooth):
                 marker = "o" if len(steps) <= 30 else None
                 axes.plot(steps, values, color=colour, label=label, marker=marker, markersize=3.5)
             else:
@@ -119,6 +119,75 @@ def scatter(points, labels, path, names=None, title=None, axis_labels=("$z_1$", 
             axes.scatter([], [], s=28, color=colour, label=str(name), linewidths=0)
         if len(kinds) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2, borderaxespad=0.2)
+        _write(figure, path)
+
+
+def plane(extent, n):
+    """The centres of n x n cells of the rectangle extent = (left, right, bottom, top): points (n^2, 2), and the area of a cell.
+
+    Rows run from bottom to top: values at the points, as (n, n), are a panel of `density`, and their sum times the area is an
+    integral over the rectangle.
+    """
+    left, right, bottom, top = extent
+    centres = (np.arange(n) + 0.5) / n
+    x, y = np.meshgrid(left + (right - left) * centres, bottom + (top - bottom) * centres)
+    return np.stack([x, y], axis=-1).reshape(-1, 2), (right - left) * (top - bottom) / n**2
+
+
+def density(panels, path, extent, titles=None, columns=None, row_labels=None):
+    """Write maps of functions of the plane side by side: white is 0, the darkest blue the largest value of a row's first map.
+
+    panels (K, n, n): values of at least 0, at the points of `plane(extent, n)`. columns: all in one row if not given.
+    ValueError for other shapes.
+    """
+    panels = np.asarray(panels, np.float64)
+    if panels.ndim != 3 or 0 in panels.shape:
+        raise ValueError(f"density: panels must be (K, n, n); got {panels.shape}: reshape the values at the points of a plane")
+    from matplotlib.colors import LinearSegmentedColormap
+
+    blues = LinearSegmentedColormap.from_list("", ["white", PALETTE[5], PALETTE[0], "#00223F"])
+    columns = columns or len(panels)
+    with _style():
+        figure, every_axes = _panels(len(panels), columns, titles, row_labels)
+        for i, (axes, values) in enumerate(zip(every_axes, panels)):
+            largest = panels[i - i % columns].max()
+            axes.imshow(values, blues, extent=extent, origin="lower", vmin=0, vmax=largest, interpolation="bilinear")
+        _write(figure, path)
+
+
+def lines_of_grid(extent, lines=21, n=400):
+    """The lines of a square grid on the rectangle extent = (left, right, bottom, top), as points (2, lines, n, 2).
+
+    The first half runs from left to right, the second from bottom to top, by n points each. What a map of the plane makes of
+    them is a panel of `warped_grid`.
+    """
+    left, right, bottom, top = extent
+    along, across = np.linspace(0, 1, n), np.linspace(0, 1, lines)[:, None]
+    along, across = np.broadcast_arrays(along, across)
+    level = np.stack([left + (right - left) * along, bottom + (top - bottom) * across], axis=-1)
+    upright = np.stack([left + (right - left) * across, bottom + (top - bottom) * along], axis=-1)
+    return np.stack([level, upright])
+
+
+def warped_grid(panels, path, extent, titles=None, columns=None, points=None):
+    """Write what became of the lines of a grid, panel by panel: blue ones were level, orange ones upright.
+
+    panels (K, 2, lines, n, 2), made from `lines_of_grid`. points: None, or an array (m, 2) for each panel, drawn under the
+    lines. columns: all in one row if not given. ValueError for other shapes.
+    """
+    panels = np.asarray(panels)
+    if panels.ndim != 5 or panels.shape[1] != 2 or panels.shape[4] != 2:
+        raise ValueError(f"warped_grid: panels must be (K, 2, lines, n, 2), as lines_of_grid makes them; got {panels.shape}")
+    from matplotlib.collections import LineCollection
+
+    with _style():
+        figure, every_axes = _panels(len(panels), columns or len(panels), titles)
+        for i, (axes, lines) in enumerate(zip(every_axes, panels)):
+            if points is not None:
+                axes.scatter(*np.asarray(points[i]).T, s=1.5, color="#BBBBBB", linewidths=0)
+            for colour, direction in zip(PALETTE, lines):
+                axes.add_collection(LineCollection(direction, colors=colour, linewidths=0.6))
+            axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
         _write(figure, path)
 
 
@@ -172,6 +241,22 @@ def _figure(width, height):
     return figure, figure.add_subplot()
 
 
+def _panels(n, columns, titles, row_labels=None):
+    """A figure of n maps without scales, two inches wide each, and their axes row by row."""
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(n / columns)
+    figure = Figure(figsize=(2.05 * columns, (2.05 + 0.25 * (titles is not None)) * rows), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, i + 1, xticks=[], yticks=[]) for i in range(n)]
+    for each, title in zip(axes, titles or ()):
+        each.set_title(title)
+    for each, label in zip(axes[::columns], row_labels or ()):
+        each.set_ylabel(label)
+    for each in axes:
+        each.spines[:].set_visible(True)
+    return figure, axes
+
+
 def _series(log, metrics):
     """Triples (label, steps, values) of what there is to draw."""
     runs = log if isinstance(log, dict) else {"": log}
@@ -188,6 +273,12 @@ def _series(log, metrics):
     if not series:
         raise ValueError("curves: the log has no metrics; give the records that train.read_log returns")
     return series
+
+
+def _is_noisy(values, weight):
+    """Whether a curve, in its later half, strays from its running mean by a tenth of the range that it has there."""
+    later = slice(len(values) // 2, None)
+    return (values - _smoothed(values, weight))[later].std() > 0.1 * np.ptp(values[later])
 
 
 def _smoothed(values, weight):
