@@ -12,7 +12,7 @@ FLOORS = [  # a file imports only from floors below its own, or from its own roo
     {"kernels"},
     {"tinygen.autograd", "tinygen.backend"},
     {"tinygen.ops"},
-    {"tinygen.nn", "tinygen.optim", "tinygen.density", "tinygen.distributions"},
+    {"tinygen.nn", "tinygen.optim", "tinygen.density", "tinygen.distributions", "tinygen.mcmc"},
     {"tinygen.models", "tinygen.data", "tinygen.metrics", "tinygen.train", "tinygen.plot"},
     {"tinygen.derivations"},
     {"demos"},

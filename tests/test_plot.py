@@ -213,3 +213,74 @@ def test_nothing_global_is_touched():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "clean", run.stderr
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_the_points_of_a_plane_are_the_centres_of_its_cells_in_rows_from_bottom_to_top(n):
+    points, area = plot.plane((-1, 3, 10, 12), n)
+    assert points.shape == (n * n, 2) and area * n * n == pytest.approx(8)
+    rows = points.reshape(n, n, 2)
+    np.testing.assert_allclose(points.mean(axis=0), [1, 11])
+    np.testing.assert_allclose(np.diff(rows[:, :, 0], axis=1), 4 / n)
+    np.testing.assert_allclose(np.diff(rows[:, :, 1], axis=0), 2 / n)
+    assert rows[0, 0, 0] == pytest.approx(-1 + 2 / n)
+
+
+def test_a_density_lies_where_it_is_dense_and_a_row_shares_the_scale_of_its_first_map(tmp_path, drawn):
+    extent, n = (-4, 4, -4, 4), 20
+    points, _ = plot.plane(extent, n)
+    upper_right = np.exp(-((points - 2) ** 2).sum(axis=1)).reshape(n, n)
+    maps = np.stack([upper_right, 5 * upper_right, 3 * upper_right])
+    plot.density(maps, tmp_path / "a.png", extent, titles=("truth", "flow"), columns=2, row_labels=("one", "two"))
+    page = imread(tmp_path / "a.png")[..., :3].sum(axis=2)
+    height, width = page.shape
+    panel = page[: height // 2, : width // 2]
+    row, column = (panel[40:-40, 40:-40] < 0.8).nonzero()  # the dark blue
+    assert row.mean() < panel.shape[0] / 2 - 40 < column.mean()
+    pictures = [axes.images[0] for axes in drawn]
+    assert [picture.norm.vmax for picture in pictures] == [upper_right.max(), upper_right.max(), 3 * upper_right.max()]
+    assert [axes.get_title() for axes in drawn] == ["truth", "flow", ""]
+    assert [axes.get_ylabel() for axes in drawn] == ["one", "", "two"]
+
+
+def test_lines_of_a_grid_run_straight_to_its_borders_and_are_drawn_as_they_were_warped(tmp_path, drawn):
+    lines = plot.lines_of_grid((-1, 1, 2, 6), lines=3, n=5)
+    assert lines.shape == (2, 3, 5, 2)
+    np.testing.assert_array_equal(lines[0, :, :, 1], np.repeat([[2], [4], [6]], 5, axis=1))
+    np.testing.assert_array_equal(lines[0, 1, :, 0], [-1, -0.5, 0, 0.5, 1])
+    np.testing.assert_array_equal(lines[1, :, :, 0], np.repeat([[-1], [0], [1]], 5, axis=1))
+    np.testing.assert_array_equal(lines[1, 2, :, 1], [2, 3, 4, 5, 6])
+    warped, points = np.stack([lines, lines**2]), np.zeros((2, 4, 2))
+    plot.warped_grid(warped, tmp_path / "a.png", (-3, 3, 0, 9), titles=("before", "after"), points=points)
+    level, upright = drawn[1].collections[1:]
+    np.testing.assert_allclose(np.stack(level.get_segments()), lines[0] ** 2)
+    np.testing.assert_allclose(np.stack(upright.get_segments()), lines[1] ** 2)
+    assert (level.get_color() != upright.get_color()).any() and drawn[1].get_xlim() == (-3, 3) and drawn[1].get_ylim() == (0, 9)
+
+
+def test_clouds_lie_over_what_is_under_them_and_a_way_begins_with_a_dot(tmp_path, drawn):
+    points, under = np.random.default_rng(0).normal(size=(2, 2, 5, 2))
+    plot.clouds(points, tmp_path / "a.png", (-3, 3, -2, 2), titles=("one", "two"), under=under)
+    for axes, above, below in zip(drawn, points, under):
+        offsets = [np.asarray(collection.get_offsets()) for collection in axes.collections]
+        np.testing.assert_allclose(offsets, [below, above])
+        assert axes.get_xlim() == (-3, 3) and axes.get_ylim() == (-2, 2)
+    plot.clouds([points[0]], tmp_path / "b.png", (-3, 3, -2, 2), joined=True)
+    (line,), (dot,) = drawn[2].lines, drawn[2].collections
+    np.testing.assert_allclose(line.get_xydata(), points[0])
+    np.testing.assert_allclose(dot.get_offsets(), points[0][:1])
+
+
+def test_what_is_no_cloud_is_refused(tmp_path):
+    for panels, under in (([np.zeros((3, 3))], None), ([], None), ([np.zeros((3, 2))], [])):
+        with pytest.raises(ValueError, match=r"clouds: panels must be arrays \(n, 2\), with as many under them; got"):
+            plot.clouds(panels, tmp_path / "a.png", (0, 1, 0, 1), under=under)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_map_is_refused_and_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match=r"density: panels must be \(K, n, n\); got \(400,\)"):
+        plot.density(np.zeros(400), tmp_path / "a.png", (0, 1, 0, 1))
+    with pytest.raises(ValueError, match=r"warped_grid: panels must be \(K, 2, lines, n, 2\), .*; got \(2, 3, 5, 2\)"):
+        plot.warped_grid(plot.lines_of_grid((0, 1, 0, 1), 3, 5), tmp_path / "a.png", (0, 1, 0, 1))
+    assert not list(tmp_path.iterdir())

@@ -90,7 +90,7 @@ def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smoot
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
         axes.set_axisbelow(True)
         if len(series) > 1:
-            axes.legend()
+            axes.legend(loc="upper right")  # "best" takes seconds where there are many points
         _write(figure, path)
 
 
@@ -191,6 +191,57 @@ def warped_grid(panels, path, extent, titles=None, columns=None, points=None):
         _write(figure, path)
 
 
+def landscape(values, path, extent, paths, points, title=None, depth=8.0):
+    """Write a map of an energy over the plane, with contours from its lowest value to `depth` above, and what walks on it.
+
+    values (n, n), at the points of `plane(extent, n)`. paths: arrays (T, 2), lines that begin at a ring and end at a dot.
+    points: (m, 2), drawn small. ValueError for other shapes.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or values.shape[0] != values.shape[1]:
+        raise ValueError(f"landscape: values must be (n, n); got {values.shape}: reshape the values at the points of a plane")
+    along = (np.arange(len(values)) + 0.5) / len(values)
+    x, y = extent[0] + (extent[1] - extent[0]) * along, extent[2] + (extent[3] - extent[2]) * along
+    height = np.minimum(values - values.min(), depth)
+    with _style():
+        figure, axes = _figure(4.4, 4.6 if title else 4.4)
+        axes.contourf(x, y, height, np.linspace(0, depth, 33), cmap="Blues_r", alpha=0.8)
+        axes.contour(x, y, height, np.linspace(0, depth, 9), colors="white", linewidths=0.4)
+        axes.scatter(*np.asarray(points).T, s=2, color=PALETTE[6], linewidths=0, alpha=0.6)
+        for i, line in enumerate(paths):
+            colour = (PALETTE[1], PALETTE[3], PALETTE[4], PALETTE[2])[i % 4]  # those that a blue map does not swallow
+            axes.plot(*line.T, color=colour, linewidth=0.9)
+            axes.plot(*line[0], "o", color=colour, markersize=5, markerfacecolor="white")
+            axes.plot(*line[-1], "o", color=colour, markersize=5)
+        axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xticks=[], yticks=[], title=title or "")
+        axes.spines[:].set_visible(True)
+        _write(figure, path)
+
+
+def clouds(panels, path, extent, titles=None, columns=None, row_labels=None, under=None, joined=False):
+    """Write maps of points side by side, each over the points of `under`, if given, in grey.
+
+    panels: arrays (n, 2), one for each map, and so is under. joined: whether the points are a way, drawn as a line that begins
+    with a dot. titles: of the first row, or of every map. columns: all in one row if not given. ValueError for other shapes.
+    """
+    panels = [np.asarray(points) for points in panels]
+    wrong = [points.shape for points in panels if points.ndim != 2 or points.shape[1] != 2]
+    if wrong or not panels or (under is not None and len(under) != len(panels)):
+        raise ValueError(f"clouds: panels must be arrays (n, 2), with as many under them; got {wrong or len(panels)}")
+    with _style():
+        figure, every_axes = _panels(len(panels), columns or len(panels), titles, row_labels)
+        for i, (axes, points) in enumerate(zip(every_axes, panels)):
+            if under is not None:
+                axes.scatter(*np.asarray(under[i]).T, s=6, color="#CCCCCC", linewidths=0)
+            if joined:
+                axes.plot(*points.T, color=PALETTE[0], linewidth=0.7)
+                axes.scatter(*points[0], s=14, color=PALETTE[1], linewidths=0, zorder=3)
+            else:
+                axes.scatter(*points.T, s=2, color=PALETTE[0], linewidths=0)
+            axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+        _write(figure, path)
+
+
 def _as_images(images):
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
@@ -246,7 +297,8 @@ def _panels(n, columns, titles, row_labels=None):
     from matplotlib.figure import Figure
 
     rows = math.ceil(n / columns)
-    figure = Figure(figsize=(2.05 * columns, (2.05 + 0.25 * (titles is not None)) * rows), layout="constrained")
+    titled = math.ceil(len(titles or ()) / columns)
+    figure = Figure(figsize=(2.05 * columns, 2.05 * rows + 0.25 * titled), layout="constrained")
     axes = [figure.add_subplot(rows, columns, i + 1, xticks=[], yticks=[]) for i in range(n)]
     for each, title in zip(axes, titles or ()):
         each.set_title(title)

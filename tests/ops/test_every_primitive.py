@@ -26,6 +26,11 @@ BITS = _rng.integers(0, 2, (3, 4)).astype(float)
 IMAGES, KERNEL = _rng.normal(size=(2, 5, 4, 3)), _rng.normal(size=(3, 2, 3, 2))
 GRADIENT = _rng.normal(size=(2, 3, 3, 2))  # of conv2d(IMAGES, KERNEL, stride=(2, 1), padding=(1, 0))
 CONV = {"stride": (2, 1), "padding": (1, 0)}
+MASKED = {"taps": ((0, 0), (0, 1), (1, 0)), "padding": (1, 0)}
+MASKED_GRADIENT = _rng.normal(size=(2, 5, 3, 2))  # of masked_conv2d(IMAGES, KERNEL, **MASKED)
+QKV = {"shapes": ((2, 1, 3, 2), (2, 1, 4, 2), (2, 1, 4, 3))}  # three queries, four keys
+JOINED, JOINED_GRADIENT = _rng.normal(size=52), _rng.normal(size=24)
+KEY_MASKED = {**QKV, "key_mask": np.array([[True, False, True, True], [True, True, True, False]])}
 
 
 def _positive_definite(a):
@@ -37,6 +42,11 @@ EXAMPLES = {
     "autograd.reverse.cast": [((M,), {})],
     "autograd.reverse.stack": [((M, N, SIGNED), {"axis": axis}) for axis in (0, -1)],
     "autograd.reverse.sum_to": [((BATCH,), {"shape": (3, 1)}), ((M,), {"shape": ()})],
+    "ops.attention._attention": [((JOINED,), QKV), ((JOINED,), {**QKV, "causal": True}), ((JOINED,), KEY_MASKED)],
+    "ops.attention._attention_gradient": [
+        ((JOINED_GRADIENT, JOINED), QKV),
+        ((JOINED_GRADIENT, JOINED), {**KEY_MASKED, "causal": True}),
+    ],
     "ops.convolution.conv2d": [((IMAGES, KERNEL), CONV), ((IMAGES, KERNEL), {})],
     "ops.convolution.input_gradient": [((GRADIENT, KERNEL), {"input_size": (5, 4), **CONV})],
     "ops.convolution.weight_gradient": [((IMAGES, GRADIENT), {"kernel_size": (3, 2), **CONV})],
@@ -74,6 +84,9 @@ EXAMPLES = {
     "ops.linalg.log_abs_det": [((SQUARE,), {})],
     "ops.linalg.matmul": [((M, N.T), {}), ((M, ROW), {}), ((ROW, BATCH), {}), ((BATCH, BATCH[0].T), {}), ((ROW, ROW), {})],
     "ops.linalg.solve": [((SQUARE, BATCH), {}), ((SQUARE[0], ROW), {}), ((SQUARE, ROW), {})],
+    "ops.masked_convolution.masked_conv2d": [((IMAGES, KERNEL), MASKED)],
+    "ops.masked_convolution.masked_input_gradient": [((MASKED_GRADIENT, KERNEL), {"input_size": (5, 4), **MASKED})],
+    "ops.masked_convolution.masked_weight_gradient": [((IMAGES, MASKED_GRADIENT), {"kernel_size": (3, 2), **MASKED})],
     "ops.reductions.cumsum": [((BATCH,), {"axis": 1}), ((BATCH,), {"reverse": True})],
     "ops.reductions.log_softmax": [((BATCH,), {}), ((BATCH,), {"axis": 0})],
     "ops.reductions.logsumexp": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],

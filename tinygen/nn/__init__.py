@@ -5,13 +5,15 @@ running statistics are an argument (see `norm.py`).
 """
 
 from . import init
+from .attention import SelfAttention, sinusoids
 from .compose import Sequential, mlp
 from .conv import Conv2d, ConvTranspose2d
 from .dropout import Dropout
 from .linear import Embedding, Linear
+from .masked import MaskedConv2d, live_taps
 from .norm import BatchNorm, GroupNorm, LayerNorm, Statistics
 
 __all__ = [
-    "BatchNorm", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "GroupNorm", "LayerNorm", "Linear", "Sequential",
-    "Statistics", "init", "mlp",
+    "BatchNorm", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "GroupNorm", "LayerNorm", "Linear", "MaskedConv2d",
+    "SelfAttention", "Sequential", "Statistics", "init", "live_taps", "mlp", "sinusoids",
 ]  # fmt: skip

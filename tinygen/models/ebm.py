@@ -1,0 +1,214 @@
+r"""The energy-based model: a network says how unlikely x is, and nobody knows the sum of all that it says.
+
+    model      p(x) = e^-E(x) / Z,  Z = \int e^-E(x) dx                                  LeCun et al. 2006, section 1.3
+    energy     E(x) = f((x - m) / s) + |(x - m) / s|^2 / 2, with f a network             Xie et al. 2016, eq. 1
+    gradient   d/dw E_data[-log p(x)] = E_data[dE(x)/dw] - E_p[dE(x)/dw]                 Hinton 2002, eq. 3
+    CD-k       E_p by the ends of k-step chains that start at the data                   Hinton 2002, section 3
+    PCD        E_p by chains that go on where the last step left them                    Tieleman 2008, section 3
+    replay     ... that are a sample of many such chains, some begun anew                Du & Mordatch 2019, section 3.1
+    penalty    alpha (f(x+)^2 + f(x-)^2): f has no reason to grow                        Du & Mordatch 2019, algorithm 1
+
+The loss below has that gradient and is not the likelihood, nor a bound on it: E falls where data is and rises where chains are,
+and when both are in the same places, its value is about 0, however good or bad the model is. So watch samples, or in two
+dimensions log Z on a grid.
+
+What keeps the energies bounded. The parabola, whose m and s are the data's means and standard deviations and not trained,
+makes Z finite: a network of Lipschitz activations (all in ops but square, exp and the like) grows at most linearly, so E rises
+quadratically on all sides and no chain runs away. f begins as 0, so p begins as the Gaussian N(m, s^2), from which chains can
+be drawn. And since p does not change when a constant is added to f, only the penalty decides that constant.
+
+x (N, H, W, C) or (N, D); energies in nats, (N,).
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from .. import mcmc, ops
+from ..autograd.tree import Array, module
+from ..density import Energy
+from ..nn import Conv2d, Linear, Sequential, init, mlp
+from ..optim import Training, begin, minimise
+
+
+@module
+class EBM:
+    """E(x) = f(u) + |u|^2 / 2, u = (x - mean) / std, for a network f: (N, *shape) -> (N, 1)."""
+
+    network: Sequential
+    mean: Array  # of the data, and its standard deviations: of x's shape, not trained
+    std: Array
+
+    # Networks. A smooth activation makes a smooth score: with relu it would be piecewise constant, and chains would rattle.
+
+    @staticmethod
+    def mlp(rng, shape, hidden=(128, 128), activation=ops.tanh, mean=0.0, std=1.0, frequency=None):
+        """A fully connected energy; mean and std are numbers or arrays of the shape of an example.
+
+        With a frequency, the first hidden layer is one of `Waves`, for densities with details as fine as std / frequency.
+        """
+        pixels, last = math.prod(shape), init.zeros
+        if frequency is None:
+            network = mlp(rng, (pixels, *hidden, 1), activation, init.lecun_normal, last)
+        else:
+            waves = Waves.init(rng, pixels, hidden[0], frequency)
+            network = Sequential([waves, *mlp(rng, (*hidden, 1), activation, init.lecun_normal, last)])
+        return EBM(Sequential([_flatten, *network.layers]), *_base(shape, mean, std))
+
+    @staticmethod
+    def convolutional(rng, shape, channels=(16, 32, 64), activation=ops.silu, mean=0.0, std=1.0):
+        """Convolutions, each but the first halving height and width, and a linear map of what they see; arguments as of mlp."""
+        height, width, colours = shape
+        layers, pairs = [], zip((colours, *channels), channels)
+        for i, (c_in, c_out) in enumerate(pairs):
+            layers += [Conv2d.init(rng, c_in, c_out, kernel=3, stride=min(i, 1) + 1), activation]
+        scale = 2 ** (len(channels) - 1)
+        features = math.ceil(height / scale) * math.ceil(width / scale) * channels[-1]
+        last = Linear.init(rng, features, 1, initialiser=init.zeros)
+        return EBM(Sequential([*layers, _flatten, last]), *_base(shape, mean, std))
+
+    # Energies
+
+    def energy(self, x):
+        """E(x). Energy, nats (N,)."""
+        correction, parabola = self._terms(x)
+        return Energy(correction + parabola)
+
+    def log_density(self, x):
+        """-E(x), (N,): log p(x) up to a constant, as the kernels of `mcmc` take it."""
+        return -self.energy(x).energy
+
+    def correction(self, x):
+        """f(u), (N,): how the energy differs from that of a Gaussian."""
+        return self._terms(x)[0]
+
+    def _terms(self, x):
+        if tuple(x.shape[1:]) != self.mean.shape:
+            raise ValueError(f"EBM: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.mean.shape}")
+        u = (x - ops.stop_gradient(self.mean)) / ops.stop_gradient(self.std)
+        return ops.reshape(self.network(u), shape=(-1,)), 0.5 * ops.sum(u * u, axis=tuple(range(1, len(x.shape))))
+
+    def log_partition(self, points, volume=1.0):
+        r"""log \sum_i e^-E(x_i) volume, an array (): log Z, where points (M, *shape) are all states, or the middles of cells.
+
+        With it, -E(x) - log Z is log p(x). The points of a grid must reach as far as p does, and be as fine as p is.
+        """
+        parts = [self.log_density(points[i : i + 4096]) for i in range(0, len(points), 4096)]
+        return ops.logsumexp(ops.concatenate(*parts)) + math.log(volume)
+
+    # Samples
+
+    def noise(self, rng, n):
+        """n samples of N(mean, std^2), (n, *shape): where chains start."""
+        return self.mean + self.std * rng.normal((n, *self.mean.shape), self.mean.dtype)
+
+    def sample(self, rng, n, kernel=None, steps=1000):
+        """The ends of n chains of the kernel from noise, (n, *shape): samples of p if `steps` are enough to forget the start.
+
+        The kernel is one of `mcmc`, AdjustedLangevin with a step of 1% of the smallest variance if None is given.
+        """
+        kernel = kernel or mcmc.AdjustedLangevin(0.01 * float(self.std.min()) ** 2)
+        return mcmc.run(kernel, self.log_density, self.noise(rng, n), rng, steps).x
+
+
+@module
+class Waves:
+    """(sin(u W), cos(u W)): u (N, D), W (D, n / 2) -> (N, n). A network of u alone learns what is smooth first and long.
+
+    Source: Tancik et al. 2020, eq. 5, where W ~ N(0, frequency^2) is kept; here it is trained.
+    """
+
+    weight: Array
+
+    @classmethod
+    def init(cls, rng, d, n, frequency):
+        """ValueError unless n, the number of features, is even."""
+        if n % 2:
+            raise ValueError(f"Waves: {n} features are not pairs of a sine and a cosine; give an even number")
+        return cls(init.normal(frequency)(rng, (d, n // 2)))
+
+    def __call__(self, u):
+        angle = u @ self.weight
+        return ops.concatenate(ops.sin(angle), ops.cos(angle), axis=1)
+
+
+def _flatten(x):
+    return ops.flatten(x, start=1)
+
+
+def _base(shape, mean, std):
+    mean, std = (np.array(np.broadcast_to(value, shape), np.float32) for value in (mean, std))
+    if not (std > 0).all():
+        raise ValueError(f"EBM: the smallest std is {std.min():g}; each must be positive, so add noise to a constant pixel")
+    return mean, std
+
+
+def contrastive_loss(model, positive, negative, penalty=0.0):
+    r"""mean E(x+) - mean E(x-) + penalty (mean f(x+)^2 + mean f(x-)^2), for data x+ and samples x- of the model; a scalar.
+
+    x- are constants. Only if they have the distribution p is the gradient (without the penalty) that of -log p(x+): averaged
+    over x- ~ p it is then exact. ValueError for examples of another shape.
+    """
+    negative = ops.stop_gradient(negative)
+    loss = model.energy(positive).energy.mean() - model.energy(negative).energy.mean()
+    if penalty:
+        squares = (ops.square(model.correction(x)).mean() for x in (positive, negative))
+        loss = loss + penalty * sum(squares)
+    return loss
+
+
+@module
+class Contrast:
+    """What a run carries: the `Training` of the model, and the chains' states (M, *shape), or None where they start at data."""
+
+    training: Training
+    chains: Array
+
+
+def start(model, optimiser, rng=None, chains=None, averaged=False):
+    """The state before the first step: for CD without `chains`, for PCD with as many as a batch has, for replay with more."""
+    if chains is not None and rng is None:
+        raise ValueError(f"ebm.start: {chains} chains begin at random; give an rng")
+    return Contrast(begin(model, optimiser, averaged), None if chains is None else model.noise(rng, chains))
+
+
+def train_step(optimiser, kernel, k, penalty=0.0, renew=0.0, prepare=lambda batch, rng: batch, limit=None, decay=None):
+    """(state, batch, rng) -> (state, metrics): k transitions of the kernel for as many chains as the batch has, then one step.
+
+    The chains are the data itself, or rows drawn from the state's chains, of which a fraction `renew` begins anew from noise;
+    they are put back where they came from. `prepare` turns a batch into x, `limit` and `decay` are those of `optim.minimise`.
+    Reported: the loss, the difference of the mean energies of data and chains, and the fraction of proposals accepted.
+    """
+    if not 0 <= renew <= 1:
+        raise ValueError(f"ebm.train_step: renew is {renew}; it is the fraction of chains that begin anew, in [0, 1]")
+
+    def loss(model, pair, rng):
+        return contrastive_loss(model, *pair, penalty), {}
+
+    descend = minimise(loss, optimiser, limit, decay)
+
+    def step(state, batch, rng):
+        model, x = state.training.params, prepare(batch, rng)
+        rows, begun = _begin_chains(state, x, renew, rng)
+        chains = mcmc.run(kernel, model.log_density, begun, rng, k)
+        training, metrics = descend(state.training, (x, chains.x), rng)
+        kept = state.chains
+        if kept is not None:
+            kept = kept.copy()
+            kept[rows] = chains.x
+        return replace(state, training=training, chains=kept), {**metrics, "acceptance": chains.acceptance.mean()}
+
+    return step
+
+
+def _begin_chains(state, x, renew, rng):
+    """(the rows of the state's chains that are taken, the states to start from)."""
+    if state.chains is None:
+        return None, x
+    n, M = len(x), len(state.chains)
+    if n > M:
+        raise ValueError(f"ebm.train_step: a batch of {n} examples needs as many chains, and there are {M}; start with more")
+    rows = rng.permutation(M)[:n]
+    fresh = (rng.uniform(n) < renew).reshape(-1, *[1] * (x.ndim - 1))
+    return rows, np.where(fresh, state.training.params.noise(rng, n), state.chains[rows])

@@ -1,0 +1,295 @@
+r"""Generative adversarial networks: a generator learns to make what a discriminator cannot tell from data.
+
+    players        x = G(z), z ~ N(0, I);   D(x), a number: the logit of "x is data", or a critic's mark
+    value          V(D, G) = E_data[log s(D(x))] + E_z[log(1 - s(D(G(z))))],  s the sigmoid     Goodfellow et al. 2014, eq. 1
+    best answer    s(D*(x)) = p_data(x) / (p_data(x) + p_g(x))                                  proposition 1
+    its value      V(D*, G) = 2 JSD(p_data, p_g) - log 4, least where p_g = p_data              theorem 1
+
+D climbs V. What G does about it is the objective's choice, and so is what D may be; both players minimise a mean of
+
+    objective        D on data       D on samples    G on samples    and
+    MINIMAX          -log s(d)       -log(1 - s(d))  log(1 - s(d))                              Goodfellow et al. 2014, eq. 1
+    NON_SATURATING   -log s(d)       -log(1 - s(d))  -log s(d)                                  the same, section 3
+    LEAST_SQUARES    (d - 1)^2 / 2   d^2 / 2         (d - 1)^2 / 2                              Mao et al. 2017, eq. 9
+    weight_clipping  -d              d               -d              |parameters of D| <= c     Arjovsky et al. 2017, alg. 1
+    gradient_penalty -d              d               -d              w E(|grad D(x)| - 1)^2     Gulrajani et al. 2017, eq. 3
+    r1               as NON_SATURATING                               gamma/2 E_data|grad D|^2   Mescheder et al. 2018, eq. 9
+
+With the last three rows D cannot be arbitrarily steep, so G is told a way also where p_data and p_g do not overlap. Their
+weights depend on the unit of x. p_g is known only by its samples: there is no likelihood here, not even a bound.
+
+x (N, H, W, C) in [0, 1] for the convolutional networks, (N, ...) of any range for the others; z (N, latent); D(x) (N,).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .. import ops
+from ..autograd import grad, tree
+from ..autograd.tree import module
+from ..nn import Conv2d, ConvTranspose2d, GroupNorm, Linear, Sequential, mlp
+from ..nn.init import he_normal
+from ..optim import Training, begin, minimise
+
+
+@module
+class GAN:
+    """Both players, generator: z (N, latent) -> x (N, *shape), and discriminator: x -> d (N,)."""
+
+    generator: Sequential
+    discriminator: Sequential
+    shape: tuple  # of one example
+    latent: int
+
+    # Networks. No BatchNorm: the penalties are of D's slope at one example, which has none where a batch is judged together
+    # (Gulrajani et al. 2017, section 4); and a generator without it makes one z into the same x in training and afterwards,
+    # also with averaged parameters.
+
+    @staticmethod
+    def mlp(rng, shape, latent, hidden=(128, 128)):
+        """Fully connected networks of the same hidden sizes; the generator's last layer is linear."""
+        values = math.prod(shape)
+        generator = [*mlp(rng, (latent, *hidden, values), ops.relu, he_normal), _shaped(tuple(shape))]
+        discriminator = [_flatten, *mlp(rng, (values, *reversed(hidden), 1), ops.leaky_relu, he_normal), _number]
+        return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
+
+    @staticmethod
+    def dcgan(rng, shape, latent=64, channels=(64, 128), groups=8):
+        """Strided convolutions that halve height and width, and transposed ones that double them (Radford et al. 2016).
+
+        Pixels are in [0, 1]; GroupNorm in the generator stands for the paper's BatchNorm, and no norm in the discriminator.
+        ValueError for sizes that cannot be halved, and for channels that the groups do not divide.
+        """
+        height, width, colours = shape
+        scale = 2 ** len(channels)
+        if height % scale or width % scale:
+            raise ValueError(
+                f"GAN.dcgan: {height} x {width} images cannot be halved {len(channels)} times; give fewer channels, or pad the "
+                f"images to a multiple of {scale}"
+            )
+        small = (height // scale, width // scale, channels[-1])
+        up, down = [ops.sigmoid], []
+        for c_in, c_out in zip((colours, *channels), channels):
+            up = [GroupNorm.init(rng, c_out, groups), ops.relu, ConvTranspose2d.init(rng, c_out, c_in), *up]
+            down += [Conv2d.init(rng, c_in, c_out, kernel=4, stride=2, padding=1), ops.leaky_relu]
+        generator = [Linear.init(rng, latent, math.prod(small)), _shaped(small), *up]
+        discriminator = [_centred, *down, _flatten, Linear.init(rng, math.prod(small), 1), _number]
+        return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
+
+    def sample(self, rng, n):
+        """G(z) for z ~ N(0, I), (n, *shape)."""
+        return self.generator(rng.normal((n, self.latent)))
+
+
+def _shaped(shape):
+    return lambda x: ops.reshape(x, shape=(x.shape[0], *shape))
+
+
+def _flatten(x):
+    return ops.flatten(x, start=1)
+
+
+def _number(x):
+    return ops.reshape(x, shape=(x.shape[0],))
+
+
+def _centred(x):
+    return 2 * x - 1
+
+
+# Objectives
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the players minimise: D, mean real(D(x)) + mean fake(D(G(z))) + penalty; G, mean generator(D(G(z))).
+
+    real, fake and generator are functions of d, elementwise. penalty(D, x, G(z), rng) is a scalar. After each of its steps,
+    the parameters of D are clipped to [-limit, limit].
+    """
+
+    real: Callable
+    fake: Callable
+    generator: Callable
+    penalty: Callable | None = None
+    limit: float | None = None
+
+    def discriminator_loss(self, discriminator, real, fake, rng):
+        """(loss, diagnostics) of D on as many examples as samples; ValueError if their shapes differ."""
+        if real.shape != fake.shape:
+            raise ValueError(
+                f"GAN: the data have shape {tuple(real.shape)}, and the generator's samples {tuple(fake.shape)}; prepare "
+                "batches of the shape that the model was made for"
+            )
+        on_real, on_fake = ops.split(discriminator(ops.concatenate(real, fake)), 2, axis=0)
+        loss = self.real(on_real).mean() + self.fake(on_fake).mean()
+        if self.penalty is not None:
+            loss = loss + self.penalty(discriminator, real, fake, rng)
+        return loss, {"accuracy": accuracy(on_real, on_fake)}
+
+    def generator_loss(self, generator, discriminator, z):
+        return self.generator(discriminator(generator(z))).mean()
+
+
+def _is_data(d):
+    """-log s(d)."""
+    return ops.softplus(-d)
+
+
+def _is_fake(d):
+    """-log(1 - s(d))."""
+    return ops.softplus(d)
+
+
+MINIMAX = Objective(_is_data, _is_fake, lambda d: -_is_fake(d))
+NON_SATURATING = Objective(_is_data, _is_fake, _is_data)  # where D is sure of a sample, it pulls, and minimax does not
+LEAST_SQUARES = Objective(lambda d: (d - 1) ** 2 / 2, lambda d: d**2 / 2, lambda d: (d - 1) ** 2 / 2)
+CRITIC = Objective(lambda d: -d, lambda d: d, lambda d: -d)  # a bound on D's slope is missing: for the next two
+
+
+def weight_clipping(limit=0.01):
+    """max over D of E_data[D] - E_g[D] is K W_1(p_data, p_g), W_1 the earth mover's distance, if D ranges over all functions of
+    slope K at most. Clipped parameters bound the slope, but by an unknown K, and leave only some of these functions."""
+    return replace(CRITIC, limit=_positive("weight_clipping", "limit", limit))
+
+
+def gradient_penalty(weight=10.0):
+    """The critic's slope is drawn towards 1 on straight lines between data and samples: weight E(|grad D(x)| - 1)^2,
+
+    x = t x_data + (1 - t) G(z), with t ~ U[0, 1), one number for each example: the points of one line per pair."""
+    weight = _positive("gradient_penalty", "weight", weight)
+
+    def penalty(discriminator, real, fake, rng):
+        t = rng.uniform((len(real), *[1] * (len(real.shape) - 1)))
+        slope = ops.sqrt(squared_slope(discriminator, t * real + (1 - t) * fake) + 1e-12)  # a root has no derivative at 0
+        return weight * ((slope - 1) ** 2).mean()
+
+    return replace(CRITIC, penalty=penalty)
+
+
+def r1(gamma=1.0):
+    """Non-saturating, with gamma / 2 E_data|grad D(x)|^2: D is flat on the data when G has reached them, and the game ends."""
+    gamma = _positive("r1", "gamma", gamma)
+    return replace(NON_SATURATING, penalty=lambda D, real, fake, rng: gamma / 2 * squared_slope(D, real).mean())
+
+
+def squared_slope(discriminator, x):
+    """|grad D(x_n)|^2 for each example, over all axes but the first, (N,): D must judge each example on its own."""
+    g = grad(lambda x: discriminator(x).sum())(x)
+    return (g * g).sum(axis=tuple(range(1, len(g.shape))))
+
+
+def _positive(operation, name, value):
+    if not 0 < value < math.inf:
+        raise ValueError(f"{operation}: {name} is {value}; it must be a positive number")
+    return float(value)  # NumPy's would promote float32
+
+
+OBJECTIVES = {
+    "minimax": MINIMAX,
+    "non_saturating": NON_SATURATING,
+    "least_squares": LEAST_SQUARES,
+    "weight_clipping": weight_clipping(),
+    "gradient_penalty": gradient_penalty(),
+    "r1": r1(),
+}
+
+
+# Diagnostics
+
+
+def accuracy(on_real, on_fake):
+    """P(D(x) > D(G(z))) over all pairs, ties counting half: how often D tells a sample from an example beside it.
+
+    1/2 where D is fooled, 1 where it is never; it means the same for logits, least squares and critics, whose zeros do not.
+    """
+    difference = np.sign(ops.stop_gradient(on_real)[:, None] - ops.stop_gradient(on_fake))
+    return float(difference.mean() + 1) / 2
+
+
+def modes_captured(samples, modes, std, least=1):
+    """(k, share): how many modes are the nearest to `least` good samples or more, and the share of good samples.
+
+    A sample is good within 3 std of its nearest mode: of samples of a 2-D Gaussian itself, a share 1 - e^-4.5 = 98.9% is.
+    Published counts take least = 1 of 2500 samples (Srivastava et al. 2017), by which a smear over everything captures all
+    modes; so look at the share too. samples (n, d), modes (k, d); ValueError for other shapes.
+    """
+    if samples.ndim != 2 or modes.ndim != 2 or samples.shape[1] != modes.shape[1]:
+        raise ValueError(f"modes_captured: samples {samples.shape} and modes {modes.shape} must be (n, d) and (k, d)")
+    distance = np.linalg.norm(samples[:, None] - modes, axis=2)
+    good = distance.min(axis=1) < 3 * std
+    counts = np.bincount(distance.argmin(axis=1)[good], minlength=len(modes))
+    return int((counts >= least).sum()), float(good.mean())
+
+
+# Training
+
+
+@module
+class Players:
+    """The state of the game: what each player is, and what its optimiser remembers."""
+
+    generator: Training
+    discriminator: Training
+    shape: tuple
+    latent: int
+
+    @property
+    def gan(self):
+        """The model, with the averaged generator if there is one."""
+        return GAN(self.generator.best, self.discriminator.params, self.shape, self.latent)
+
+
+def players(gan, generator_optimiser, discriminator_optimiser, averaged=False):
+    """The state before the first step; `averaged` where the generator's parameters will be averaged, with a decay."""
+    generator = begin(gan.generator, generator_optimiser, averaged)
+    return Players(generator, begin(gan.discriminator, discriminator_optimiser), gan.shape, gan.latent)
+
+
+def train_step(objective, generator_optimiser, discriminator_optimiser, rounds=1, decay=None, prepare=lambda batch, rng: batch):
+    """(state, batch, rng) -> (state, metrics): `rounds` steps of D, each on its part of the batch, then one of G.
+
+    `prepare` turns a batch into x; `decay` keeps a moving average of the generator. Metrics: each player's loss and the norm of
+    its gradient, and D's accuracy, before its last step. ValueError unless the rounds divide the batch.
+    """
+
+    if rounds < 1:
+        raise ValueError(f"GAN: rounds is {rounds}; D needs at least 1 step for each of G's")
+
+    def judge(discriminator, batch, rng):
+        return objective.discriminator_loss(discriminator, *batch, rng)
+
+    def deceive(generator, batch, rng):
+        return objective.generator_loss(generator, *batch), {}
+
+    discriminator_step = minimise(judge, discriminator_optimiser, limit=math.inf)
+    generator_step = minimise(deceive, generator_optimiser, limit=math.inf, decay=decay)
+
+    def step(state, batch, rng):
+        x, metrics = prepare(batch, rng), {}
+        n, rest = divmod(len(x), rounds)
+        if rest or not n:
+            raise ValueError(f"GAN: {len(x)} examples cannot be cut into {rounds} equal parts, one for each round of D")
+        generator, discriminator = state.generator, state.discriminator
+        for i in range(rounds):
+            fake = generator.params(rng.normal((n, state.latent)))
+            discriminator, seen = discriminator_step(discriminator, (x[i * n : (i + 1) * n], fake), rng)
+            if objective.limit is not None:
+                discriminator = replace(discriminator, params=_clipped(discriminator.params, objective.limit))
+        z = rng.normal((n, state.latent))
+        generator, made = generator_step(generator, (discriminator.params, z), rng)
+        metrics = {"accuracy": seen.pop("accuracy"), **_of("discriminator", seen), **_of("generator", made)}
+        return Players(generator, discriminator, state.shape, state.latent), metrics
+
+    return step
+
+
+def _clipped(params, limit):
+    return tree.map(lambda p: p.clip(-limit, limit), params)
+
+
+def _of(player, metrics):
+    return {f"{player}_{name}": value for name, value in metrics.items()}
