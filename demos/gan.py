@@ -1,0 +1,128 @@
+# %% [markdown]
+"""A generative adversarial network forges digits, and a discriminator tells on it (draft: minutes, not yet run at full length)
+
+A generator turns noise z ~ N(0, I) into an image. It never sees a digit. A discriminator sees digits and forgeries, and learns
+to tell which is which; the generator learns, through the discriminator's gradient, to make that harder:
+
+    min_G max_D  E_data[log s(D(x))] + E_z[log(1 - s(D(G(z))))]        s the sigmoid; the model is tinygen/models/gan.py
+
+There is no likelihood, so nothing here says how probable a test image is. What remains is to look, and to test whether samples
+and images can be told apart. Run this file with `python -m demos gan`, or cell by cell as a notebook.
+"""
+
+# %%
+import numpy as np
+
+from demos.options import options, plain_errors
+from tinygen import Generator, data, optim, plot, train
+from tinygen.models import gan
+
+chosen = options(
+    "gan",
+    "Train a DCGAN, look at what it makes, and test whether its samples can be told from test images.",
+    steps={"digits": 2000, "mnist": 10_000, "quick": 10},
+    objective={"choices": tuple(gan.OBJECTIVES), "default": "r1", "help": "what the players minimise (default: %(default)s)"},
+)
+
+# %% [markdown]
+# ## The data
+#
+# Grey levels scaled to [0, 1], nothing more. They are a finite set of points without a density, which a VAE or a flow could not
+# be trained on; a GAN never asks for one.
+
+# %%
+with plain_errors():
+    images = data.load(chosen.data)
+shape = images.train.images.shape[1:]
+
+
+def scale(grey, rng):
+    return data.prepare("grey", grey, images.levels, rng)
+
+
+# %% [markdown]
+# ## The players
+#
+# Two convolutional networks that mirror one another: the generator doubles height and width twice, the discriminator halves
+# them twice. Momentum in this game means pushing at where the other player was, so Adam goes without its running mean of the
+# gradient (beta1 = 0). The averaged generator makes the pictures: while the players chase one another, their average stands
+# still. Critics, whose value is a distance only if they are trained to the end, take five steps to each of the generator's.
+
+# %%
+objective = gan.OBJECTIVES[chosen.objective]
+rounds = 5 if chosen.objective in ("weight_clipping", "gradient_penalty") else 1
+channels, rate = {"digits": ((32, 64), 1e-3), "mnist": ((64, 128), 5e-4)}[chosen.data]
+model = gan.GAN.dcgan(Generator(chosen.seed), shape, latent=64, channels=channels)
+optimiser = optim.Adam(optim.cosine(rate, chosen.steps, final=rate / 10), beta1=0.0, beta2=0.99)
+state = gan.players(model, optimiser, optimiser, averaged=True)
+
+# %% [markdown]
+# ## The game
+#
+# Neither loss falls to a minimum: if the generator's falls, the discriminator's rises. Watch the accuracy, the probability that
+# the discriminator marks an image higher than a sample. At 1/2 it is guessing; near 1 the generator has lost.
+
+# %%
+step = gan.train_step(objective, optimiser, optimiser, rounds, decay=0.995, prepare=scale)
+batches = data.Batches(images.train.images, 64 * rounds, chosen.seed)
+log_every = max(1, min(100, chosen.steps // 40))
+stages = []
+
+
+def look(n, state, metrics):
+    stages.append(state.gan.sample(Generator(chosen.seed), 10))
+
+
+with plain_errors():
+    state = train.fit(
+        step, state, batches, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
+        log_every=log_every, checkpoint_every=10 * log_every, on_log=look,
+    )  # fmt: skip
+model = state.gan
+
+# %% [markdown]
+# ## Can samples be told from images?
+#
+# Put test images and as many samples in one heap, and guess for each what it is: the same as its nearest neighbour. If both
+# come from one distribution, that is right half of the time. Samples that are all alike, or memories of few images, are found
+# out as surely as bad ones. Training images against test images show what is possible (Lopez-Paz & Oquab 2017).
+
+
+# %%
+def told_apart(a, b):
+    """How often the nearest neighbour of a point, itself left out, is of its own kind: a and b (n, ...), as many of each."""
+    heap = np.concatenate([a, b]).reshape(2 * len(a), -1)
+    squares = (heap**2).sum(axis=1)
+    distance = squares[:, None] + squares - 2 * heap @ heap.T
+    np.fill_diagonal(distance, np.inf)
+    kind = np.arange(len(heap)) < len(a)
+    return (kind[distance.argmin(axis=1)] == kind).mean()
+
+
+rng = Generator(chosen.seed).at(chosen.steps)  # the first random numbers that training did not use
+test = data.prepare_once("grey", images.test.images, images.levels)[: 20 if chosen.quick else 1000]
+seen = data.prepare_once("grey", images.train.images[: len(test)], images.levels)
+samples = model.sample(rng, len(test))
+print(f"told apart by nearest neighbours: test images and samples {told_apart(test, samples):.3f}")
+print(f"                                  test and training images {told_apart(test, seen):.3f}; 0.5 is chance")
+
+# %% [markdown]
+# ## Pictures
+#
+# Samples; samples with the nearest training image under each, for a generator that repeats what the discriminator remembers
+# has learned nothing; and ten fixed z through the training, row by row.
+
+# %%
+file = chosen.out.joinpath
+plot.image_grid(model.sample(rng, 100), file("samples.png"), columns=10)
+train_images = data.prepare_once("grey", images.train.images, images.levels)
+flat, few = train_images.reshape(len(train_images), -1), samples[:10].reshape(10, -1)
+nearest = train_images[((flat**2).sum(axis=1) - 2 * few @ flat.T).argmin(axis=1)]
+plot.image_grid(np.concatenate([samples[:10], nearest]), file("neighbours.png"), columns=10, row_labels=["sample", "nearest"])
+if len(stages) > 1:
+    rows = [stages[i] for i in np.unique(np.geomspace(1, len(stages), 8).astype(int)) - 1]
+    plot.image_grid(np.concatenate(rows), file("stages.png"), columns=10)
+log = train.read_log(file("log.jsonl"))
+plot.curves(log, file("losses.png"), metrics=("discriminator_loss", "generator_loss"), y_label="nats")
+plot.curves(log, file("accuracy.png"), metrics="accuracy")
+print(f"pictures, log and checkpoint are in {chosen.out}/")

@@ -1,0 +1,117 @@
+# %% [markdown]
+"""A PixelCNN writes digits pixel by pixel, and knows their exact probability (draft: minutes, not yet run at full length)
+
+An image is a sequence of pixels, and its probability a product, p(x) = prod_t p(x_t | x_1, ..., x_{t-1}). A convolutional
+network whose masks hide the pixels to come gives all the factors in one pass. So nothing is bounded or estimated here: what is
+printed is -log p(x). The model is tinygen/models/pixelcnn.py.
+
+The default is a plain PixelCNN of black and white pixels. `--network gated` is the one without a blind spot, `--grey` models
+the grey levels themselves by a softmax, and `--classes` tells the network which digit to write.
+"""
+
+# %%
+import numpy as np
+
+from demos.options import options, plain_errors
+from tinygen import Generator, data, optim, plot, train
+from tinygen.density import Exact, bits_per_dim
+from tinygen.models.pixelcnn import PixelCNN, train_step
+
+chosen = options(
+    "pixelcnn",
+    "Train a PixelCNN, compute the exact likelihood of its test images, and let it write images and complete others.",
+    steps={"digits": 1500, "mnist": 20_000, "quick": 3},
+    network={"choices": ("plain", "gated"), "default": "plain", "help": "default: %(default)s"},
+    grey={"action": "store_true", "help": "model all grey levels instead of black and white"},
+    classes={"action": "store_true", "help": "tell the network the label of each image"},
+)
+
+# %% [markdown]
+# ## The data
+#
+# Black and white means: in every batch, each pixel is 1 with the probability that its grey level says. The test images are
+# binarised once, by noise that belongs to each image. Grey levels are taken as they are.
+
+# %%
+with plain_errors():
+    images = data.load(chosen.data)
+shape, levels = images.train.images.shape[1:], images.levels if chosen.grey else 2
+
+
+def prepare(grey, rng):
+    return grey if chosen.grey else data.prepare("dynamic", grey, images.levels, rng)
+
+
+def once(part):
+    return part.images if chosen.grey else data.prepare_once("dynamic", part.images, images.levels)
+
+
+# %% [markdown]
+# ## The model and its training
+
+# %%
+make = {"plain": PixelCNN.plain, "gated": PixelCNN.gated}[chosen.network]
+size = {"channels": 32} if chosen.data == "mnist" else {"channels": 32, "first_kernel": 5}
+depth = {("plain", "digits"): 5, ("plain", "mnist"): 15, ("gated", "digits"): 4, ("gated", "mnist"): 8}
+layers = {"plain": "blocks", "gated": "layers"}[chosen.network]
+size[layers] = depth[chosen.network, chosen.data]
+model = make(Generator(chosen.seed), shape, levels, classes=10 if chosen.classes else None, **size)
+
+optimiser = optim.Adam(optim.warm_up(min(100, chosen.steps), optim.cosine(3e-3, chosen.steps)))
+state = optim.begin(model, optimiser, averaged=True)
+log_every = max(1, chosen.steps // 30)
+
+
+def log_prob(model, part):
+    """Exact, of all images of a part of the data, 100 at a time."""
+    x, nats = once(part), []
+    for i in range(0, len(x), 100):
+        nats.append(model.log_prob(x[i : i + 100], part.labels[i : i + 100] if chosen.classes else None).nats)
+    return Exact(np.concatenate(nats))
+
+
+def validate(step, state, metrics):
+    few = data.Split(images.validation.images[:200], images.validation.labels[:200])
+    return {"validation": -log_prob(state.best, few).nats.mean()}
+
+
+rows = (images.train.images, images.train.labels) if chosen.classes else images.train.images
+with plain_errors():
+    state = train.fit(
+        train_step(optimiser, prepare, decay=0.995), state, data.Batches(rows, 50, chosen.seed), chosen.steps, seed=chosen.seed,
+        out=chosen.out, resume=bool(chosen.resume), log_every=log_every, checkpoint_every=10 * log_every, on_log=validate,
+    )  # fmt: skip
+model = state.best
+
+# %% [markdown]
+# ## How likely are the test images?
+
+# %%
+test = data.Split(images.test.images[:50], images.test.labels[:50]) if chosen.quick else images.test
+density = log_prob(model, test)
+print(f"test: {density}, {bits_per_dim(density, images.test.images[0].size)}")
+
+# %% [markdown]
+# ## Pictures
+#
+# Samples cost one pass of the network in total, for all pixels together: what a convolution was given is remembered. A
+# completion keeps the upper half of a test image and draws the rest, several times; with classes, each sample row is a digit.
+
+# %%
+file, rng = chosen.out.joinpath, Generator(chosen.seed).at(chosen.steps)
+few = 2 if chosen.quick else 10
+labels = np.repeat(np.arange(10), few) if chosen.classes else None
+samples = model.sample(rng, 10 * few, labels)
+plot.image_grid(samples / (levels - 1), file("samples.png"), columns=few, row_labels=range(10) if chosen.classes else None)
+
+half = shape[0] // 2 * shape[1]
+originals, its_labels = once(test)[:few], test.labels[:few]
+kept = originals.copy()
+kept.reshape(few, -1)[:, half:] = 0
+tries = [model.complete(rng, kept, half, its_labels if chosen.classes else None) for _ in range(4)]
+plot.image_grid(
+    np.concatenate([originals, kept, *tries]) / (levels - 1), file("completions.png"), columns=few,
+    row_labels=["image", "given", *["drawn"] * 4],
+)  # fmt: skip
+plot.curves(train.read_log(file("log.jsonl")), file("curves.png"), metrics=("loss", "validation"), y_label="-log p(x), nats")
+print(f"pictures: {chosen.out}")
