@@ -103,3 +103,11 @@ X, W = np.ones((1, 5, 5, 3)), np.ones((3, 3, 3, 2))
 def test_what_does_not_fit_is_refused_with_a_remedy(arrays, static, error, message):
     with pytest.raises(error, match=f"^masked_conv2d: .*{message}"):
         masked_conv2d(*arrays, **static)
+
+
+def test_a_mask_and_taps_that_compare_equal_are_told_apart():
+    x, w = np.ones((1, 2, 2, 1)), np.array([[[[1.0]], [[10.0]]], [[[100.0]], [[1000.0]]]])
+    mask, taps = ((True, False), (False, False)), ((1, 0), (0, 0))  # as tuples, Python finds them equal
+    for _ in range(2):
+        assert float(masked_conv2d(x, w, taps=mask)[0, 0, 0, 0]) == 1
+        assert float(masked_conv2d(x, w, taps=taps)[0, 0, 0, 0]) == 101

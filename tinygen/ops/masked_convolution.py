@@ -71,14 +71,16 @@ masked_weight_gradient.rule(
 
 def _static(operation, kernel_size, taps, padding):
     taps = taps.tolist() if hasattr(taps, "tolist") else taps
-    return _live(operation, tuple(kernel_size), tuple(map(tuple, taps))), _pair(operation, "padding", padding, 0)
+    taps = tuple(map(tuple, taps))
+    is_mask = bool(taps) and all(type(entry) is bool for row in taps for entry in row)
+    return _live(operation, tuple(kernel_size), taps, is_mask), _pair(operation, "padding", padding, 0)
 
 
 @lru_cache(None)
-def _live(operation, kernel_size, taps):
-    """The taps as ascending pairs of integers, from pairs or from the rows of a mask."""
+def _live(operation, kernel_size, taps, is_mask):
+    """The taps as ascending pairs of integers, from pairs or from the rows of a mask: True == 1, so the cache must be told."""
     kh, kw = kernel_size
-    if taps and all(type(entry) is bool for row in taps for entry in row):
+    if is_mask:
         if len(taps) != kh or any(len(row) != kw for row in taps):
             raise ValueError(f"{operation}: the mask has the rows {taps}, but the kernel is {kh} x {kw}; give it that shape")
         taps = tuple((a, b) for a, row in enumerate(taps) for b, live in enumerate(row) if live)
