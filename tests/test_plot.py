@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from PIL import Image
 
-from tinygen import plot
+from tinygen import files, plot
 
 
 def images(N=6, H=4, W=3, C=1, seed=0):
@@ -191,11 +192,38 @@ def test_a_figure_replaces_the_old_one_whole_or_not_at_all(tmp_path, monkeypatch
         raise OSError("stopped here")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="stopped here"):
-        patch.setattr(plot.os, "replace", crash)
+        patch.setattr(files.os, "replace", crash)
         plot.image_grid(images(9), path)
     assert path.read_bytes() == before
     plot.image_grid(images(9), path)
     assert path.read_bytes() != before and [p.name for p in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_a_film_shows_its_frames_in_order_and_rests_on_the_last(tmp_path):
+    def shift(i):
+        return np.roll(np.eye(4)[None, :, :, None], i, axis=2)
+
+    with plot.film(tmp_path / "film.gif", seconds=0.1, rest=2) as frame:
+        for i in range(3):
+            plot.image_grid(shift(i), frame())
+            plot.image_grid(shift(i), tmp_path / f"{i}.png")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 3 and film.info["loop"] == 0
+        for i, duration in enumerate([100, 100, 2000]):
+            film.seek(i)
+            assert film.info["duration"] == duration
+            still = np.asarray(Image.open(tmp_path / f"{i}.png").convert("RGB"), int)
+            assert abs(np.asarray(film.convert("RGB"), int) - still).max() <= 8
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_film_without_frames_or_with_frames_of_two_sizes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing was drawn"), plot.film(tmp_path / "film.gif"):
+        pass
+    with pytest.raises(ValueError, match="2 sizes"), plot.film(tmp_path / "film.gif") as frame:
+        plot.image_grid(images(), frame())
+        plot.image_grid(images(9), frame())
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_formats_are_chosen_by_the_suffix(tmp_path):

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import Generator, ops, stop_gradient, value_and_grad
+from tinygen import Generator, files, ops, stop_gradient, value_and_grad
 from tinygen.autograd import module, tree
 from tinygen.optim import SGD, Adam, ema
 from tinygen.train import (
     NonFiniteError,
-    checkpoint,
     checkpoint_info,
     fit,
     load_checkpoint,
@@ -285,7 +284,7 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint.os, name, crash)
+            patch.setattr(files.os, name, crash)
             with pytest.raises(OSError, match="stopped here"):
                 save_checkpoint(path, {"a": np.ones(2)}, 2, 0)
         assert path.read_bytes() == before

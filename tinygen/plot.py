@@ -1,14 +1,17 @@
 """The figures of this house, in one style: grids of images, learning curves, maps of labelled points.
 
 A figure is built from matplotlib's objects, not from pyplot, whose current figure and window system would be hidden state; and
-matplotlib is imported when the first figure is drawn. Files are written beside and renamed into place.
+matplotlib is imported when the first figure is drawn.
 """
 
+import io
 import math
-import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from .files import write_whole
 
 # Okabe & Ito 2008, distinguishable to colour-blind eyes, without the yellow that vanishes on paper; then three to reach ten
 PALETTE = [
@@ -242,6 +245,44 @@ def clouds(panels, path, extent, titles=None, columns=None, row_labels=None, und
         _write(figure, path)
 
 
+@contextmanager
+def film(path, seconds=0.08, rest=1.5):
+    """Write a GIF of figures that the functions of this file draw, each into `frame()` in place of a path:
+
+        with plot.film("chains.gif") as frame:
+            for points in walk:
+                plot.clouds([points], frame(), extent)
+
+    seconds: that a frame is shown; rest: that the last one is, before it begins anew. The figures must be of one size, so
+    nothing in their texts may change it. ValueError if there are none, or of different sizes.
+    """
+    frames = []
+
+    def frame():
+        frames.append(io.BytesIO())
+        return frames[-1]
+
+    yield frame
+    from PIL import Image
+
+    if not frames:
+        raise ValueError(f"film: nothing was drawn for {path}; give frame() to a plot function in place of its path")
+    images = [Image.open(file).convert("RGB") for file in frames]
+    sizes = sorted({image.size for image in images})
+    if len(sizes) > 1:
+        raise ValueError(f"film: the frames of {path} have {len(sizes)} sizes, {sizes[0]} and {sizes[-1]}; draw them alike")
+    # one palette for all, from the last frame and some before it, or colours would flicker; no dithering, or the ground would
+    sheet = Image.new("RGB", (images[0].width, images[0].height * 4))
+    for i in range(4):
+        sheet.paste(images[(len(images) - 1) * i // 3], (0, i * images[0].height))
+    palette = sheet.quantize(255, dither=Image.Dither.NONE)
+    first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    milliseconds = [round(1000 * seconds)] * len(others) + [round(1000 * rest)]
+    whole = io.BytesIO()
+    first.save(whole, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, optimize=False)
+    write_whole(path, whole.getvalue())
+
+
 def _as_images(images):
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
@@ -364,8 +405,8 @@ def _style():
 
 
 def _write(figure, path):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, dpi=DPI, format=path.suffix[1:] or "png")
-    os.replace(partial, path)
+    """Into a file of that path, or into a frame of a film."""
+    whole = path if isinstance(path, io.BytesIO) else io.BytesIO()
+    figure.savefig(whole, dpi=DPI, format="png" if whole is path else Path(path).suffix[1:] or "png")
+    if whole is not path:
+        write_whole(path, whole.getvalue())

@@ -1,19 +1,10 @@
-"""The demos as a user runs them: in a process of their own, from the root of a checkout."""
-
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""The list of demos, and the demo of the VAE as a user runs it, with a few steps."""
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PICTURES = {"samples", "reconstructions", "interpolations", "curves", "latent_map", "latent_plane"}
+from .run import ROOT, check_a_quick_run, check_refusal, demo
 
-
-def demo(*arguments):
-    command = [sys.executable, "-W", "error", "-m", "demos", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+PICTURES = {"samples.png", "reconstructions.png", "interpolations.png", "curves.png", "latent_map.png", "latent_plane.png"}
 
 
 def test_the_list_names_every_demo_with_its_time():
@@ -32,17 +23,8 @@ def test_an_unknown_demo_is_answered_with_the_known_ones():
 
 
 def test_vae_leaves_pictures_a_log_and_a_checkpoint_and_can_be_resumed(tmp_path):
-    first = demo("vae", "--quick", "--steps", 6, "--out", tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert "nats" in first.stdout and "bits/dim" in first.stdout
-    assert {path.stem for path in tmp_path.glob("*.png")} == PICTURES
-    assert all(path.stat().st_size > 1000 for path in tmp_path.glob("*.png"))
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert records[-1]["step"] == 6 and {"loss", "validation"} <= set(records[-1])
-
-    again = demo("vae", "--quick", "--steps", 6, "--resume", tmp_path)  # a finished run: nothing to train, the same answer
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == first.stdout
+    records = check_a_quick_run(tmp_path, "vae", steps=6, pictures=PICTURES, said=["nats", "bits/dim"])
+    assert {"loss", "validation"} <= set(records[-1])
 
 
 @pytest.mark.parametrize("arguments, complaint", [
@@ -56,6 +38,4 @@ def test_vae_leaves_pictures_a_log_and_a_checkpoint_and_can_be_resumed(tmp_path)
     (["--beta", "-1"], "at least 0"),
 ])  # fmt: skip
 def test_a_wrong_option_is_one_sentence_and_exit_code_2(arguments, complaint):
-    result = demo("vae", "--quick", *arguments)
-    assert result.returncode == 2
-    assert complaint in result.stderr and "Traceback" not in result.stderr
+    check_refusal(complaint, "vae", "--quick", *arguments)

@@ -5,7 +5,7 @@ import pytest
 
 from tinygen import Generator, check_grads, ops, value_and_grad
 from tinygen.autograd import tree
-from tinygen.nn import BatchNorm, Conv2d, Dropout, GroupNorm, Linear, Sequential, init, mlp
+from tinygen.nn import BatchNorm, Conv2d, Dropout, Flatten, GroupNorm, Linear, Sequential, Unflatten, init, mlp
 
 
 def test_sequential_is_composition():
@@ -122,3 +122,14 @@ def test_a_training_step_with_batch_norm_is_a_pure_function():
         assert type(p) is np.ndarray
         np.testing.assert_array_equal(p, q)
     assert (start[1].mean == 0).all() and (s[1].mean != 0).any()
+
+
+def test_unflatten_undoes_flatten():
+    x = Generator(0).normal((5, 2, 3, 4))
+    assert Flatten()(x).shape == (5, 24) and Flatten()(x)[1, 13] == x[1, 1, 0, 1]
+    np.testing.assert_array_equal(Unflatten((2, 3, 4))(Flatten()(x)), x)
+
+
+def test_unflatten_refuses_vectors_of_another_length():
+    with pytest.raises(ValueError, match=r"\(5, 23\).*\(N, 24\)"):
+        Unflatten((2, 3, 4))(np.zeros((5, 23)))

@@ -28,7 +28,7 @@ import numpy as np
 from .. import mcmc, ops
 from ..autograd.tree import Array, module
 from ..density import Energy
-from ..nn import Conv2d, Linear, Sequential, init, mlp
+from ..nn import Conv2d, Flatten, Linear, Sequential, init, mlp
 from ..optim import Training, begin, minimise
 
 
@@ -54,7 +54,7 @@ class EBM:
         else:
             waves = Waves.init(rng, pixels, hidden[0], frequency)
             network = Sequential([waves, *mlp(rng, (*hidden, 1), activation, init.lecun_normal, last)])
-        return EBM(Sequential([_flatten, *network.layers]), *_base(shape, mean, std))
+        return EBM(Sequential([Flatten(), *network.layers]), *_base(shape, mean, std))
 
     @staticmethod
     def convolutional(rng, shape, channels=(16, 32, 64), activation=ops.silu, mean=0.0, std=1.0):
@@ -66,7 +66,7 @@ class EBM:
         scale = 2 ** (len(channels) - 1)
         features = math.ceil(height / scale) * math.ceil(width / scale) * channels[-1]
         last = Linear.init(rng, features, 1, initialiser=init.zeros)
-        return EBM(Sequential([*layers, _flatten, last]), *_base(shape, mean, std))
+        return EBM(Sequential([*layers, Flatten(), last]), *_base(shape, mean, std))
 
     # Energies
 
@@ -131,10 +131,6 @@ class Waves:
     def __call__(self, u):
         angle = u @ self.weight
         return ops.concatenate(ops.sin(angle), ops.cos(angle), axis=1)
-
-
-def _flatten(x):
-    return ops.flatten(x, start=1)
 
 
 def _base(shape, mean, std):

@@ -30,7 +30,7 @@ import numpy as np
 from .. import ops
 from ..autograd import grad, tree
 from ..autograd.tree import module
-from ..nn import Conv2d, ConvTranspose2d, GroupNorm, Linear, Sequential, mlp
+from ..nn import Conv2d, ConvTranspose2d, Flatten, GroupNorm, Linear, Sequential, Unflatten, mlp
 from ..nn.init import he_normal
 from ..optim import Training, begin, minimise
 
@@ -52,8 +52,8 @@ class GAN:
     def mlp(rng, shape, latent, hidden=(128, 128)):
         """Fully connected networks of the same hidden sizes; the generator's last layer is linear."""
         values = math.prod(shape)
-        generator = [*mlp(rng, (latent, *hidden, values), ops.relu, he_normal), _shaped(tuple(shape))]
-        discriminator = [_flatten, *mlp(rng, (values, *reversed(hidden), 1), ops.leaky_relu, he_normal), _number]
+        generator = [*mlp(rng, (latent, *hidden, values), ops.relu, he_normal), Unflatten(tuple(shape))]
+        discriminator = [Flatten(), *mlp(rng, (values, *reversed(hidden), 1), ops.leaky_relu, he_normal), _number]
         return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
 
     @staticmethod
@@ -75,21 +75,13 @@ class GAN:
         for c_in, c_out in zip((colours, *channels), channels):
             up = [GroupNorm.init(rng, c_out, groups), ops.relu, ConvTranspose2d.init(rng, c_out, c_in), *up]
             down += [Conv2d.init(rng, c_in, c_out, kernel=4, stride=2, padding=1), ops.leaky_relu]
-        generator = [Linear.init(rng, latent, math.prod(small)), _shaped(small), *up]
-        discriminator = [_centred, *down, _flatten, Linear.init(rng, math.prod(small), 1), _number]
+        generator = [Linear.init(rng, latent, math.prod(small)), Unflatten(small), *up]
+        discriminator = [_centred, *down, Flatten(), Linear.init(rng, math.prod(small), 1), _number]
         return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
 
     def sample(self, rng, n):
         """G(z) for z ~ N(0, I), (n, *shape)."""
         return self.generator(rng.normal((n, self.latent)))
-
-
-def _shaped(shape):
-    return lambda x: ops.reshape(x, shape=(x.shape[0], *shape))
-
-
-def _flatten(x):
-    return ops.flatten(x, start=1)
 
 
 def _number(x):

@@ -23,7 +23,7 @@ from .. import ops
 from ..autograd.tree import Array, module
 from ..density import LowerBound
 from ..distributions import Bernoulli, Gaussian, kl
-from ..nn import Conv2d, ConvTranspose2d, Linear, Sequential, mlp
+from ..nn import Conv2d, ConvTranspose2d, Flatten, Linear, Sequential, Unflatten, mlp
 from ..optim import minimise
 
 PRIOR = Gaussian(np.float32(0), np.float32(0))  # N(0, 1) for each latent dimension: mean 0, log-variance 0
@@ -53,7 +53,7 @@ class VAE:
         *layers, last = mlp(rng, (latent, *reversed(hidden), pixels), activation)
         start = _start(shape, mean, likelihood).reshape(pixels)
         decoder = Sequential([*layers, replace(last, bias=start), Unflatten(tuple(shape))])
-        encoder = Sequential([Shift(-_full(shape, mean)), _flatten, *mlp(rng, (pixels, *hidden, 2 * latent), activation)])
+        encoder = Sequential([Shift(-_full(shape, mean)), Flatten(), *mlp(rng, (pixels, *hidden, 2 * latent), activation)])
         return VAE(encoder, decoder, _pixel_noise(likelihood), tuple(shape), latent)
 
     @staticmethod
@@ -71,7 +71,7 @@ class VAE:
         for c_in, c_out in zip((colours, *channels), channels):
             down += [Conv2d.init(rng, c_in, c_out, kernel=3, stride=2), activation]
             up = [activation, ConvTranspose2d.init(rng, c_out, c_in), *up]
-        encoder = [Shift(-_full(shape, mean)), *down, _flatten, Linear.init(rng, math.prod(small), 2 * latent)]
+        encoder = [Shift(-_full(shape, mean)), *down, Flatten(), Linear.init(rng, math.prod(small), 2 * latent)]
         decoder = [Linear.init(rng, latent, math.prod(small)), Unflatten(small), *up, Shift(_start(shape, mean, likelihood))]
         return VAE(Sequential(encoder), Sequential(decoder), _pixel_noise(likelihood), tuple(shape), latent)
 
@@ -148,16 +148,6 @@ class VAE:
 
 
 @module
-class Unflatten:
-    """(N, D) -> (N, *shape)."""
-
-    shape: tuple
-
-    def __call__(self, x):
-        return ops.reshape(x, shape=(x.shape[0], *self.shape))
-
-
-@module
 class Shift:
     """x + amount: a constant of the data, which is not trained."""
 
@@ -165,10 +155,6 @@ class Shift:
 
     def __call__(self, x):
         return x + ops.stop_gradient(self.amount)
-
-
-def _flatten(x):
-    return ops.flatten(x, start=1)
 
 
 def _require_samples(k):

@@ -12,8 +12,9 @@ from .dropout import Dropout
 from .linear import Embedding, Linear
 from .masked import MaskedConv2d, live_taps
 from .norm import BatchNorm, GroupNorm, LayerNorm, Statistics
+from .reshape import Flatten, Unflatten
 
 __all__ = [
-    "BatchNorm", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "GroupNorm", "LayerNorm", "Linear", "MaskedConv2d",
-    "SelfAttention", "Sequential", "Statistics", "init", "live_taps", "mlp", "sinusoids",
+    "BatchNorm", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten", "GroupNorm", "LayerNorm", "Linear",
+    "MaskedConv2d", "SelfAttention", "Sequential", "Statistics", "Unflatten", "init", "live_taps", "mlp", "sinusoids",
 ]  # fmt: skip

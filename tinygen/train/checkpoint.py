@@ -4,13 +4,13 @@ A file is written beside the old one and renamed into its place: a reader finds 
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ..autograd import tree
 from ..backend import array_module, to_device
+from ..files import write_whole
 
 FORMAT = 1  # of the metadata
 
@@ -21,7 +21,7 @@ def save_checkpoint(path, state, step, seed, extra=None):
 
     about = {"format": FORMAT, "step": int(step), "seed": int(seed), "extra": extra}
     arrays = {name: _contiguous(to_device(array, "cpu")) for name, array in named_arrays(state).items()}
-    write_whole(Path(path), save(arrays, {"tinygen": json.dumps(about)}))
+    write_whole(path, save(arrays, {"tinygen": json.dumps(about)}))
 
 
 def load_checkpoint(path, like):
@@ -64,16 +64,6 @@ def first_difference(expected, found):
         if a != b:
             return f"{name} is {b} where {a} is expected"
     return next((f"{name} is not expected" for name in found if name not in expected), None)
-
-
-def write_whole(path, content):
-    """Replace a file by these bytes, or, where that is interrupted, leave it."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut could leave the new name without the content
-    os.replace(partial, path)
 
 
 def _contiguous(array):

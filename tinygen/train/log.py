@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from .checkpoint import write_whole
+from ..files import write_whole
 
 SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a bar on
 
