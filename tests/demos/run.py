@@ -1,6 +1,7 @@
 """How the tests run a demo: as a user does, in a process of its own, from the root of a checkout."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 def demo(*arguments):
     """The finished process of `python -m demos ...`, in which a warning is an error."""
     command = [sys.executable, "-W", "error", "-m", "demos", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    own_cache = {**os.environ, "XDG_CACHE_HOME": str(ROOT / ".pytest_cache" / "demos")}  # and not the user's
+    return subprocess.run(command, cwd=ROOT, env=own_cache, capture_output=True, text=True, timeout=300)
 
 
 def check_a_quick_run(folder, name, *arguments, steps, pictures, said):
