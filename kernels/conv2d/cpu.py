@@ -18,23 +18,29 @@ between two products was measured to be many times slower: each pool spins while
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from .. import direct
 from .spec import output_size
 
 BLOCK_BYTES = 1 << 20
 
 
-def forward(x, w, stride, padding):
+def forward(x, w, stride, padding, bias=None):
     N, H, W, _ = x.shape
     kh, kw, C, O = w.shape
     rows, columns = output_size((H, W), (kh, kw), stride, padding)
+    if direct.suits(x, w, O):
+        return direct.convolve(x, w.reshape(kh * kw, C, O), _taps(kh, kw), stride, padding, (rows, columns), bias)
     y = np.empty((N * rows * columns, O), x.dtype)
     w = w.reshape(kh * kw * C, O)
     for pixels, patches in _blocks_of_patches(x, (kh, kw), stride, padding):
         np.matmul(patches, w, out=y[pixels])
+        if bias is not None:
+            y[pixels] += bias
     return y.reshape(N, rows, columns, O)
 
 
@@ -44,6 +50,8 @@ def input_gradient(g, w, input_size, stride, padding):
     (H, W), (sy, sx), (py, px) = input_size, stride, padding
     if stride == (1, 1) and py < kh and px < kw:  # then it is a convolution too: of g with the taps turned around
         return forward(g, w[::-1, ::-1].swapaxes(2, 3), stride, (kh - 1 - py, kw - 1 - px))
+    if direct.suits(g, w, C):
+        return _input_gradient_by_phases(g, w, input_size, stride, padding)
     dx = np.empty((N, H, W, C), g.dtype)
     padded = np.empty((_fitting(H + 2 * py, W + 2 * px, C, g.itemsize), H + 2 * py, W + 2 * px, C), g.dtype)
     for n in range(0, N, len(padded)):
@@ -58,9 +66,35 @@ def input_gradient(g, w, input_size, stride, padding):
     return dx
 
 
+def _input_gradient_by_phases(g, w, input_size, stride, padding):
+    """Pixels of x whose rows and columns leave the same remainder by the stride are read by the same taps: for each such phase,
+    a convolution of g with some of the taps, turned around."""
+    N, (kh, kw, C, _) = g.shape[0], w.shape
+    dx = np.zeros((N, *input_size, C), g.dtype)  # 0 where no tap reads
+    for phase in np.ndindex(*stride):
+        # pixel phase + s m is read by output m + (phase + p - a) / s through the taps a for which that is a whole number
+        reads = [
+            [(k, (f + p - k) // s) for k in range(length) if (f + p - k) % s == 0]
+            for f, p, s, length in zip(phase, padding, stride, (kh, kw))
+        ]
+        if all(reads):
+            before = tuple(max(0, -min(places)[1], -max(places)[1]) for places in reads)
+            taps = tuple((i + before[0], j + before[1]) for _, i in reads[0] for _, j in reads[1])
+            chosen = np.stack([w[a, b].T for a, _ in reads[0] for b, _ in reads[1]])
+            direct.convolve_into(dx, phase, stride, g, chosen, taps, (1, 1), before)
+    return dx
+
+
+@lru_cache(None)
+def _taps(kh, kw):
+    return tuple(np.ndindex(kh, kw))
+
+
 def weight_gradient(x, g, kernel_size, stride, padding):
     kh, kw = kernel_size
     C, O = x.shape[3], g.shape[3]
+    if direct.suits(x, g, O):
+        return direct.weight_gradient(x, g, _taps(kh, kw), stride, padding).reshape(kh, kw, C, O)
     g = g.reshape(math.prod(g.shape[:3]), O)
     dw = np.zeros((kh * kw * C, O), x.dtype)
     for pixels, patches in _blocks_of_patches(x, kernel_size, stride, padding):

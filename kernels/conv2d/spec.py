@@ -20,14 +20,14 @@ stride (sy, sx) >= 1, padding (py, px) >= 0; all arrays of one floating-point ty
 import numpy as np
 
 
-def forward(x, w, stride, padding):
-    """y[n, i, j, o] = sum_{a, b, c} x[n, i sy + a - py, j sx + b - px, c] w[a, b, c, o]"""
+def forward(x, w, stride, padding, bias=None):
+    """y[n, i, j, o] = bias[o] + sum_{a, b, c} x[n, i sy + a - py, j sx + b - px, c] w[a, b, c, o]"""
     N, H, W, _ = x.shape
     kh, kw, _, O = w.shape
     y = np.zeros((N, *output_size((H, W), (kh, kw), stride, padding), O), x.dtype)
     for i, j, a, b, row, column in _meetings((H, W), (kh, kw), stride, padding):
         y[:, i, j] += x[:, row, column] @ w[a, b]
-    return y
+    return y if bias is None else y + bias
 
 
 def input_gradient(g, w, input_size, stride, padding):

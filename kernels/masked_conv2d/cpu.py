@@ -19,34 +19,42 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .. import direct
 from .spec import output_size
 
 BLOCK_BYTES = 1 << 20  # a block of patches stays in the second-level cache
 
 
-def forward(x, w, taps, padding):
+def forward(x, w, taps, padding, bias=None):
     N, H, W, C = x.shape
     size = output_size((H, W), w.shape[:2], padding)
+    if taps and direct.suits(x, w, w.shape[3]):
+        return direct.convolve(x, w[_places(taps)], taps, (1, 1), padding, size, bias)
     y = np.empty((N * math.prod(size), w.shape[3]), x.dtype)
     live = w[_places(taps)].reshape(len(taps) * C, w.shape[3])
     for pixels, patches in _blocks_of_patches(x, size, taps, padding):
         np.matmul(patches, live, out=y[pixels])
+        if bias is not None:
+            y[pixels] += bias
     return y.reshape(N, *size, w.shape[3])
 
 
 def input_gradient(g, w, taps, input_size, padding):
     (kh, kw), (py, px) = w.shape[:2], padding
-    turned = [(kh - 1 - a, kw - 1 - b) for a, b in reversed(taps)]  # reversed: ascending stays ascending, for the runs
+    turned = tuple((kh - 1 - a, kw - 1 - b) for a, b in reversed(taps))  # reversed: ascending stays ascending, for the runs
     return forward(g, w[::-1, ::-1].swapaxes(2, 3), turned, (kh - 1 - py, kw - 1 - px))
 
 
 def weight_gradient(x, g, taps, kernel_size, padding):
     C, O = x.shape[3], g.shape[3]
+    dw = np.zeros((*kernel_size, C, O), x.dtype)
+    if taps and direct.suits(x, g, O):
+        dw[_places(taps)] = direct.weight_gradient(x, g, taps, (1, 1), padding)
+        return dw
     live = np.zeros((len(taps) * C, O), x.dtype)
     flat = g.reshape(math.prod(g.shape[:3]), O)
     for pixels, patches in _blocks_of_patches(x, g.shape[1:3], taps, padding):
         live += patches.T @ flat[pixels]
-    dw = np.zeros((*kernel_size, C, O), x.dtype)
     dw[_places(taps)] = live.reshape(len(taps), C, O)
     return dw
 

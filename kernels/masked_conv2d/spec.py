@@ -21,14 +21,14 @@ arrays of one floating-point type.
 import numpy as np
 
 
-def forward(x, w, taps, padding):
-    """y[n, i, j, o] = sum_{(a, b) in taps} sum_c x[n, i + a - py, j + b - px, c] w[a, b, c, o]"""
+def forward(x, w, taps, padding, bias=None):
+    """y[n, i, j, o] = bias[o] + sum_{(a, b) in taps} sum_c x[n, i + a - py, j + b - px, c] w[a, b, c, o]"""
     N, H, W, _ = x.shape
     kh, kw, _, O = w.shape
     y = np.zeros((N, *output_size((H, W), (kh, kw), padding), O), x.dtype)
     for i, j, a, b, row, column in _meetings((H, W), (kh, kw), taps, padding):
         y[:, i, j] += x[:, row, column] @ w[a, b]
-    return y
+    return y if bias is None else y + bias
 
 
 def input_gradient(g, w, taps, input_size, padding):

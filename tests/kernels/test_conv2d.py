@@ -23,6 +23,8 @@ LARGER_THAN_A_BLOCK = [  # N, (H, W), C, O, kernel, stride, padding
     (30, (33, 17), 32, 32, (4, 4), (2, 2), (1, 1)),
     (3, (150, 130), 17, 3, (5, 5), (3, 3), (2, 0)),
     (300, (16, 16), 16, 16, (1, 1), (1, 1), (0, 0)),
+    (3, (29, 15), 20, 40, (4, 5), (2, 3), (1, 2)),
+    (3, (29, 9), 40, 70, (3, 3), (1, 1), (4, 3)),  # more padding than the kernel is long
 ]
 
 
@@ -65,7 +67,8 @@ def cases(draw, dtypes=(np.float32, np.float64)):
 
     size, padding, stride = pair(1, 9), pair(0, 3), pair(1, 3)
     kernel = tuple(draw(st.integers(1, min(5, n + 2 * p))) for n, p in zip(size, padding))
-    N, C, O = draw(st.integers(0, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    channels = st.integers(1, 5) | st.sampled_from([8, 15, 16, 17, 33, 64])
+    N, C, O = draw(st.integers(0, 3)), draw(channels), draw(channels)
     dtype, layout = draw(st.sampled_from(dtypes)), draw(st.sampled_from(sorted(LAYOUTS)))
     return Case(N, size, C, O, kernel, stride, padding, dtype, layout, seed=draw(st.integers(0, 1000)))
 
@@ -172,6 +175,16 @@ def test_the_three_maps_are_one_trilinear_form(tier, case):
     assert abs(np.sum(case.g * y) - np.sum(dw * case.w)) <= bound
 
 
+@every_fast_tier
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("O", [1, 16, 40])
+def test_a_bias_is_added_at_every_pixel(tier, dtype, O):
+    case, bias = Case(3, (9, 15), 5, O, (3, 3), (1, 2), (1, 1), dtype), np.arange(O).astype(dtype)
+    y = TIERS[tier].forward(case.x, case.w, (1, 2), (1, 1), bias)
+    np.testing.assert_allclose(y, case.run(tier, "forward") + bias, rtol=20 * np.finfo(dtype).eps, atol=1e-5)
+    np.testing.assert_allclose(y, spec.forward(case.x, case.w, (1, 2), (1, 1), bias), rtol=1e-4, atol=1e-5)
+
+
 @every_tier
 def test_pixels_that_the_stride_skips_get_no_gradient(tier):
     case = Case(1, (7, 7), 1, 1, (1, 2), (3, 3), (0, 0))
@@ -190,6 +203,8 @@ def test_the_same_input_gives_the_same_bits(tier):
 
 def test_the_cpu_never_holds_the_patches_of_all_pixels():
     case = Case(32, (28, 28), 32, 32, (3, 3), (1, 1), (1, 1), np.float32)
+    for array in (case.x, case.w, case.g):
+        array.flags.writeable = True  # of others, a copy is taken
     for name in case.calls:
         tracemalloc.start()
         result = case.run("cpu", name)

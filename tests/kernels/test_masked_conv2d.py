@@ -55,7 +55,8 @@ def cases(draw, dtypes=(np.float32, np.float64)):
     padding = tuple(draw(st.integers(0, k - 1)) for k in kernel)
     size = tuple(draw(st.integers(max(1, k - 2 * p), 7)) for k, p in zip(kernel, padding))
     taps = draw(st.lists(st.sampled_from(list(np.ndindex(kernel))), unique=True))  # in any order, perhaps none
-    N, C, O = draw(st.integers(0, 3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
+    channels = st.integers(1, 6) | st.sampled_from([8, 15, 16, 17, 33, 64])
+    N, C, O = draw(st.integers(0, 3)), draw(channels), draw(channels)
     dtype, sliced, seed = draw(st.sampled_from(dtypes)), draw(st.booleans()), draw(st.integers(0, 1000))
     return Case(N, size, C, O, kernel, tuple(taps), padding, dtype, seed, sliced)
 
@@ -172,3 +173,12 @@ def test_the_same_input_gives_the_same_bits(tier):
     case = Case(9, (14, 14), 16, 16, (3, 3), tuple(np.ndindex(3, 3))[:5], (1, 1), np.float32)
     for name in case.calls:
         assert np.array_equal(case.run(tier, name), case.run(tier, name)), name
+
+
+@every_fast_tier
+@pytest.mark.parametrize("O", [1, 40])
+def test_a_bias_is_added_at_every_pixel(tier, O):
+    taps, bias = ((0, 1), (1, 0)), np.arange(O).astype(np.float32)
+    case = Case(3, (9, 15), 5, O, (3, 3), taps, (1, 1), np.float32)
+    y = TIERS[tier].forward(case.x, case.w, taps, (1, 1), bias)
+    np.testing.assert_allclose(y, spec.forward(case.x, case.w, taps, (1, 1), bias), rtol=1e-4, atol=1e-5)

@@ -195,3 +195,13 @@ def test_an_empty_batch_has_an_empty_convolution():
     y, pullback = vjp(lambda x, w: conv2d(x, w, 2), x, w)
     dx, dw = pullback(y)
     assert y.shape == (0, 2, 2, 2) and dx.shape == x.shape and not dw.any()
+
+
+def test_a_bias_is_added_in_the_same_pass_and_must_fit():
+    x, w, b = np.ones((1, 3, 3, 2)), np.ones((1, 1, 2, 4)), np.arange(4.0)
+    np.testing.assert_array_equal(ops.affine_conv2d(x, w, b), ops.conv2d(x, w) + b)
+    taps = ((0, 0),)
+    np.testing.assert_array_equal(ops.affine_masked_conv2d(x, w, b, taps=taps), ops.masked_conv2d(x, w, taps=taps) + b)
+    for affine in (ops.affine_conv2d, ops.affine_masked_conv2d):
+        with pytest.raises(ValueError, match=r"b has shape \(3,\) for 4 output channels"):
+            affine(x, w, b[:3])

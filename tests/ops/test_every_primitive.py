@@ -24,6 +24,7 @@ BATCH = _rng.normal(size=(2, 3, 4))
 SQUARE = 0.3 * _rng.normal(size=(2, 3, 3)) + 2 * np.eye(3)
 BITS = _rng.integers(0, 2, (3, 4)).astype(float)
 IMAGES, KERNEL = _rng.normal(size=(2, 5, 4, 3)), _rng.normal(size=(3, 2, 3, 2))
+BIAS = _rng.normal(size=2)
 GRADIENT = _rng.normal(size=(2, 3, 3, 2))  # of conv2d(IMAGES, KERNEL, stride=(2, 1), padding=(1, 0))
 CONV = {"stride": (2, 1), "padding": (1, 0)}
 MASKED = {"taps": ((0, 0), (0, 1), (1, 0)), "padding": (1, 0)}
@@ -47,6 +48,7 @@ EXAMPLES = {
         ((JOINED_GRADIENT, JOINED), QKV),
         ((JOINED_GRADIENT, JOINED), {**KEY_MASKED, "causal": True}),
     ],
+    "ops.convolution.affine_conv2d": [((IMAGES, KERNEL, BIAS), CONV)],
     "ops.convolution.conv2d": [((IMAGES, KERNEL), CONV), ((IMAGES, KERNEL), {})],
     "ops.convolution.input_gradient": [((GRADIENT, KERNEL), {"input_size": (5, 4), **CONV})],
     "ops.convolution.weight_gradient": [((IMAGES, GRADIENT), {"kernel_size": (3, 2), **CONV})],
@@ -84,6 +86,7 @@ EXAMPLES = {
     "ops.linalg.log_abs_det": [((SQUARE,), {})],
     "ops.linalg.matmul": [((M, N.T), {}), ((M, ROW), {}), ((ROW, BATCH), {}), ((BATCH, BATCH[0].T), {}), ((ROW, ROW), {})],
     "ops.linalg.solve": [((SQUARE, BATCH), {}), ((SQUARE[0], ROW), {}), ((SQUARE, ROW), {})],
+    "ops.masked_convolution.affine_masked_conv2d": [((IMAGES, KERNEL, BIAS), MASKED)],
     "ops.masked_convolution.masked_conv2d": [((IMAGES, KERNEL), MASKED)],
     "ops.masked_convolution.masked_input_gradient": [((MASKED_GRADIENT, KERNEL), {"input_size": (5, 4), **MASKED})],
     "ops.masked_convolution.masked_weight_gradient": [((IMAGES, MASKED_GRADIENT), {"kernel_size": (3, 2), **MASKED})],

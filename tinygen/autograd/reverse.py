@@ -10,6 +10,7 @@ Let y = f(x) be a chain of primitives, y = p_n(... p_2(p_1(x))), with Jacobians 
 Source: Griewank & Walther 2008, *Evaluating Derivatives*, ch. 3.
 """
 
+import math
 from functools import wraps
 
 from ..backend import array_module
@@ -220,7 +221,12 @@ def _zeros_like(x):
 @Primitive
 def sum_to(x, shape=()):
     """Sum over the axes along which `shape` was broadcast to x.shape: the adjoint of `broadcast_to`."""
-    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    more = x.ndim - len(shape)
+    if more and x.dtype.kind == "f" and x.flags.c_contiguous and x.size:  # a product is ten times as fast as sum(axis=0)
+        rows = math.prod(x.shape[:more])
+        x = (array_module(x).ones(rows, x.dtype) @ x.reshape(rows, -1)).reshape(x.shape[more:])
+    else:
+        x = x.sum(axis=tuple(range(more)))
     return x.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1), keepdims=True)
 
 

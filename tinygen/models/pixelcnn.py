@@ -45,7 +45,7 @@ class Residual:
 
     def __call__(self, h, labels, convolve):
         y = self.narrow(ops.relu(h))
-        y = convolve(self.masked, ops.relu(y)) + _class_vector(self.label, labels)
+        y = _with_class(convolve(self.masked, ops.relu(y)), self.label, labels)
         return h + self.widen(ops.relu(y))
 
 
@@ -68,7 +68,7 @@ class Plain:
 
     def pixels(self, x, rows, labels, convolve):
         """x (N, H, W, 1) -> features (N, H, W, C)."""
-        h = convolve(self.first, x) + _class_vector(self.label, labels)
+        h = _with_class(convolve(self.first, x), self.label, labels)
         for block in self.blocks:
             h = block(h, labels, convolve)
         return h
@@ -107,7 +107,7 @@ class Gated:
         """The vertical stack: x (N, H, W, 1) -> for each layer, what it tells the horizontal one, (N, H, W, 2 C)."""
         told, y = [], None
         for layer in self.layers:
-            y = convolve(layer.vertical, x if y is None else _gate(y)) + _class_vector(layer.label, labels)
+            y = _with_class(convolve(layer.vertical, x if y is None else _gate(y)), layer.label, labels)
             told.append(layer.link(y))
         return tuple(told)
 
@@ -129,8 +129,8 @@ def _embedding(rng, classes, channels):
     return None if classes is None else Embedding.init(rng, classes, channels, initialiser=init.normal(0.1))
 
 
-def _class_vector(embedding, labels):
-    return 0 if embedding is None else embedding(labels)[:, None, None]
+def _with_class(y, embedding, labels):
+    return y if embedding is None else y + embedding(labels)[:, None, None]
 
 
 def _everywhere(layer, x):

@@ -11,7 +11,7 @@ convolution it is the other way round.
 """
 
 from ..autograd.tree import Array, module
-from ..ops.convolution import conv2d, conv_transpose2d
+from ..ops.convolution import affine_conv2d, conv2d, conv_transpose2d
 from .doors import require_image
 from .init import glorot_uniform, zeros
 
@@ -38,8 +38,9 @@ class Conv2d:
     def __call__(self, x):
         """ValueError unless x is (N, H, W, C_in)."""
         require_image("Conv2d", x, self.weight.shape[2])
-        y = conv2d(x, self.weight, stride=self.stride, padding=self.padding)
-        return y if self.bias is None else y + self.bias
+        if self.bias is None:
+            return conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+        return affine_conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
 
 
 @module

@@ -17,7 +17,7 @@ here its first layer ends a row above instead.
 """
 
 from ..autograd.tree import Array, module
-from ..ops.masked_convolution import masked_conv2d
+from ..ops.masked_convolution import affine_masked_conv2d
 from .doors import require_image
 from .init import glorot_uniform, zeros
 
@@ -75,4 +75,4 @@ class MaskedConv2d:
         return self._convolve(x, 0)
 
     def _convolve(self, x, padding):
-        return masked_conv2d(x, self.weight, taps=self.taps, padding=padding) + self.bias
+        return affine_masked_conv2d(x, self.weight, self.bias, taps=self.taps, padding=padding)

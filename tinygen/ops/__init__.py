@@ -6,10 +6,10 @@ Names and arguments are NumPy's where NumPy has the function. Call them as `ops.
 from ..autograd.reverse import broadcast_to, cast, stop_gradient, sum_to
 from . import operators
 from .attention import *
-from .convolution import conv2d, conv_transpose2d
+from .convolution import affine_conv2d, conv2d, conv_transpose2d
 from .elementwise import *
 from .likelihoods import *
 from .linalg import *
-from .masked_convolution import masked_conv2d
+from .masked_convolution import affine_masked_conv2d, masked_conv2d
 from .reductions import *
 from .shape import *

@@ -28,14 +28,17 @@ def conv2d(x, w, stride=1, padding=0):
     TypeError for arrays that are not floating, ValueError for shapes that do not fit together.
     """
     stride, padding = _pairs("conv2d", stride, padding)
-    _check("conv2d", x, w)
-    for n, k, p in zip(x.shape[1:3], w.shape[:2], padding):
-        if not 1 <= k <= n + 2 * p:
-            raise ValueError(
-                f"conv2d: a kernel of length {k} does not fit onto {n} pixels with padding {p} on both sides (x {x.shape}, "
-                f"w {w.shape}, padding {padding}); take a smaller kernel, a larger image or more padding"
-            )
+    _check_fit("conv2d", x, w, padding)
     return kernels.conv2d.forward(*_of_one_dtype(x, w), stride, padding)
+
+
+@Primitive
+def affine_conv2d(x, w, b, stride=1, padding=0):
+    """conv2d(x, w) + b, with a bias b (O,), in one pass. The rest is as there. ValueError for a bias of another shape."""
+    _check_bias("affine_conv2d", w, b)
+    stride, padding = _pairs("affine_conv2d", stride, padding)
+    _check_fit("affine_conv2d", x, w, padding)
+    return kernels.conv2d.forward(*_of_one_dtype(x, w), stride, padding, b)
 
 
 @Primitive
@@ -52,10 +55,16 @@ def weight_gradient(x, dy, kernel_size=None, stride=1, padding=0):
     return kernels.conv2d.weight_gradient(*_of_one_dtype(x, dy), kernel_size, stride, padding)
 
 
-conv2d.rule(
-    x=lambda g, w, x_shape, stride, padding: input_gradient(g, w, input_size=x_shape[1:3], stride=stride, padding=padding),
-    w=lambda g, x, w_shape, stride, padding: weight_gradient(x, g, kernel_size=w_shape[:2], stride=stride, padding=padding),
-)
+def _input_gradient(g, w, x_shape, stride, padding):
+    return input_gradient(g, w, input_size=x_shape[1:3], stride=stride, padding=padding)
+
+
+def _weight_gradient(g, x, w_shape, stride, padding):
+    return weight_gradient(x, g, kernel_size=w_shape[:2], stride=stride, padding=padding)
+
+
+conv2d.rule(x=_input_gradient, w=_weight_gradient)
+affine_conv2d.rule(x=_input_gradient, w=_weight_gradient, b=lambda g: g)
 input_gradient.rule(
     dy=lambda g, w, stride, padding: conv2d(g, w, stride=stride, padding=padding),
     w=lambda g, dy, w_shape, stride, padding: weight_gradient(g, dy, kernel_size=w_shape[:2], stride=stride, padding=padding),
@@ -128,6 +137,21 @@ def _check(operation, x, w):
             f"{operation}: x has {x.shape[3]} channels but w expects {w.shape[2]} (x {x.shape}, w {w.shape}); images are "
             "(N, H, W, C), channels last, and weights (kh, kw, C_in, C_out)"
         )
+
+
+def _check_fit(operation, x, w, padding):
+    _check(operation, x, w)
+    for n, k, p in zip(x.shape[1:3], w.shape[:2], padding):
+        if not 1 <= k <= n + 2 * p:
+            raise ValueError(
+                f"{operation}: a kernel of length {k} does not fit onto {n} pixels with padding {p} on both sides (x "
+                f"{x.shape}, w {w.shape}, padding {padding}); take a smaller kernel, a larger image or more padding"
+            )
+
+
+def _check_bias(operation, w, b):
+    if w.ndim == 4 and tuple(b.shape) != w.shape[3:]:
+        raise ValueError(f"{operation}: b has shape {tuple(b.shape)} for {w.shape[3]} output channels; give ({w.shape[3]},)")
 
 
 def _of_one_dtype(a, b):

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from .. import kernels
 from ..autograd.core import Primitive
-from .convolution import _check, _of_one_dtype, _pair
+from .convolution import _check, _check_bias, _of_one_dtype, _pair
 
 
 @Primitive
@@ -22,15 +22,26 @@ def masked_conv2d(x, w, taps=(), padding=0):
     TypeError for arrays that are not floating, ValueError for shapes, taps or a padding that do not fit together.
     Source of masks: van den Oord et al. 2016, *Pixel recurrent neural networks*, section 3.4.
     """
-    taps, padding = _static("masked_conv2d", w.shape[:2], taps, padding)
-    _check("masked_conv2d", x, w)
+    return _forward("masked_conv2d", x, w, taps, padding)
+
+
+@Primitive
+def affine_masked_conv2d(x, w, b, taps=(), padding=0):
+    """masked_conv2d(x, w) + b, with a bias b (O,), in one pass. The rest is as there. ValueError for another shape of b."""
+    _check_bias("affine_masked_conv2d", w, b)
+    return _forward("affine_masked_conv2d", x, w, taps, padding, b)
+
+
+def _forward(operation, x, w, taps, padding, b=None):
+    taps, padding = _static(operation, w.shape[:2], taps, padding)
+    _check(operation, x, w)
     for n, k, p in zip(x.shape[1:3], w.shape[:2], padding):
         if not 0 <= p < k <= n + 2 * p:
             raise ValueError(
-                f"masked_conv2d: a kernel of length {k} with padding {p} does not fit onto {n} pixels (x {x.shape}, w "
+                f"{operation}: a kernel of length {k} with padding {p} does not fit onto {n} pixels (x {x.shape}, w "
                 f"{w.shape}, padding {padding}); the padding must be less than the kernel, which must fit onto the padded image"
             )
-    return kernels.masked_conv2d.forward(*_of_one_dtype(x, w), taps, padding)
+    return kernels.masked_conv2d.forward(*_of_one_dtype(x, w), taps, padding, b)
 
 
 @Primitive
@@ -58,6 +69,11 @@ def _weight_gradient(x, dy, w_shape, taps, padding):
 masked_conv2d.rule(
     x=lambda g, w, x_shape, taps, padding: _input_gradient(g, w, x_shape, taps, padding),
     w=lambda g, x, w_shape, taps, padding: _weight_gradient(x, g, w_shape, taps, padding),
+)
+affine_masked_conv2d.rule(
+    x=lambda g, w, x_shape, taps, padding: _input_gradient(g, w, x_shape, taps, padding),
+    w=lambda g, x, w_shape, taps, padding: _weight_gradient(x, g, w_shape, taps, padding),
+    b=lambda g: g,
 )
 masked_input_gradient.rule(
     dy=lambda g, w, taps, padding: masked_conv2d(g, w, taps=taps, padding=padding),

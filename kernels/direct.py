@@ -1,0 +1,216 @@
+r"""Convolution without patches, in float32: sums over taps, which read the image where it lies.
+
+    y[n, i, j, o] = bias[o] + \sum_t \sum_c X[n, i sy + a_t, j sx + b_t, c] w[t, c, o]          X: x in a frame of zeros
+
+A tap t is a place (a_t, b_t) in the kernel, and so an offset into the framed image: masks, strides and turned kernels differ
+only in the list of offsets. One image at a time is copied into its frame, which stays in the second-level cache; the sums of 14
+pixels and 32 channels stay in registers (tiles.py). The gradient for w needs the same frame, and so do neighbouring taps in
+a row: what they read lies side by side, (b, c) counted as one index, so a run of three taps is a tile of 3 C rows.
+
+im2col, as in conv2d/cpu.py, writes every number of x once for each tap before BLAS reads it. This file runs in one thread.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from . import tiles
+from .jit import jit
+
+NARROW, WIDE = tiles.WIDTH, 2 * tiles.WIDTH  # output channels of a tile
+ROWS = 8  # of a tile of the weights' gradient
+PIXELS = (14, 8, 7, 4, 1)  # of a tile: what divides the widths of images that are halved from 28, 32 or 64
+
+wide_14, wide_8, wide_7, wide_4, wide_1 = (tiles.pixel_tile(p, 2) for p in PIXELS)
+narrow_14, narrow_8, narrow_7, narrow_4, narrow_1 = (tiles.pixel_tile(p, 1) for p in PIXELS)
+wide_rows, narrow_rows = tiles.weight_tile(ROWS, 2), tiles.weight_tile(ROWS, 1)
+
+
+def suits(x, w, channels_out):
+    """Whether this file is the fast way: float32, and enough output channels to fill half a register."""
+    return tiles.FAST and x.dtype == w.dtype == np.float32 and 2 * channels_out >= NARROW and x.size > 0 and w.size > 0
+
+
+def convolve(x, w, taps, stride, padding, size, bias=None):
+    """y (N, *size, O) for x (N, H, W, C), w (T, C, O), T taps ((a, b), ...), padding (py, px) of zeros before x, bias (O,)."""
+    y = np.empty((x.shape[0], *size, w.shape[2]), np.float32)
+    convolve_into(y, (0, 0), (1, 1), x, w, taps, stride, padding, bias)
+    return y
+
+
+def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
+    """The same, written to y[:, first[0] :: every[0], first[1] :: every[1]]."""
+    N, H, W, C = x.shape
+    size = tuple(len(range(f, n, e)) for f, n, e in zip(first, y.shape[1:3], every))
+    if 0 in size or 0 in y.shape:
+        return
+    if len(taps) == 1 and stride == every == (1, 1) and size == (H, W) and taps[0] == padding:
+        rows = _rows_at_once(H, W * C)  # a pixel for a pixel: so rows may be joined into long ones
+        x, y, taps, padding = x.reshape(-1, 1, rows * W, C), y.reshape(-1, 1, rows * W, w.shape[2]), ((0, 0),), (0, 0)
+        size = (1, rows * W)
+    rows, columns, frame = _frame(x.shape[1:3], size, taps, stride, padding)
+    tile = min((p for p in PIXELS if p <= size[1]), key=lambda p: (-(-size[1] // p) * p, -p))
+    bias = np.zeros((1, 1, y.shape[3])) if bias is None else bias.reshape(1, 1, -1)
+    _convolve(_plain(x), _packed(w), _packed(bias), rows, columns, *frame, *padding, *stride, y, *first, *every, *size, tile)
+
+
+def weight_gradient(x, g, taps, stride, padding):
+    """dw (T, C, O) for x (N, H, W, C), g (N, H', W', O) and T ascending taps."""
+    C, O = x.shape[3], g.shape[3]
+    *_, frame = _frame(x.shape[1:3], g.shape[1:3], taps, stride, padding)
+    rows, columns, lengths = runs = _runs(taps) * np.array([[1], [1], [C]])
+    rounded = -(-lengths // ROWS) * ROWS
+    block = _width(O)
+    d = np.zeros((-(-O // block), rounded.sum(), block), np.float32)
+    if O % block:
+        g = np.pad(g, ((0, 0), (0, 0), (0, 0), (0, -O % block)))
+    _weight_gradient(_plain(x), _plain(g), *runs, rounded, *frame, *padding, *stride, d)
+    used = np.concatenate([np.arange(length) < n for n, length in zip(lengths, rounded)])
+    return d.transpose(1, 0, 2)[used].reshape(len(taps), C, -1)[:, :, :O]
+
+
+def _plain(x):
+    """Side by side in memory; and writeable, or Numba would compile anew."""
+    return np.require(x, np.float32, "CW")
+
+
+def _width(O):
+    return WIDE if O > NARROW else NARROW
+
+
+def _rows_at_once(H, row):
+    """How many rows of so many numbers to join, a divisor of H: as many as stay in the second-level cache."""
+    return max(n for n in range(1, H + 1) if H % n == 0 and (n == 1 or 4 * n * row <= 1 << 19))
+
+
+@lru_cache(None)
+def _frame(image, size, taps, stride, padding):
+    """Rows and columns of the taps, and the frame's height and width: as far as the image goes, and the last output reads."""
+    places = np.array(taps, np.int64).T.copy()
+    sizes = [max(n + p, (m - 1) * s + int(t.max()) + 1) for n, m, s, p, t in zip(image, size, stride, padding, places)]
+    return *places, sizes
+
+
+@lru_cache(None)
+def _runs(taps):
+    """Ascending taps in stretches of neighbours: arrays of the row and column of the first, and the length, (3, runs)."""
+    runs = []
+    for a, b in taps:
+        if runs and (a, b) == (runs[-1][0], sum(runs[-1][1:])):
+            runs[-1][2] += 1
+        else:
+            runs.append([a, b, 1])
+    return np.array(runs, np.int64).T.copy()
+
+
+def _packed(w):
+    """(taps, C, O) -> (blocks, taps, C, width): the weights of a tile side by side, zeros where O ends within it."""
+    T, C, O = w.shape
+    block = _width(O)
+    packed = np.zeros((-(-O // block), T, C, block), np.float32)
+    for k in range(len(packed)):
+        part = w[:, :, k * block : (k + 1) * block]
+        packed[k, :, :, : part.shape[2]] = part
+    return packed
+
+
+@jit
+def _convolve(x, w, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, every_i, every_j, rows, columns, tile):
+    N, H, W, C = x.shape
+    blocks, T, _, width = w.shape
+    O = y.shape[3]
+    framed = Hp != H or Wp != W or py > 0 or px > 0
+    frame = np.zeros(Hp * Wp * C if framed else 1, np.float32)
+    offsets = np.empty(T, np.int64)
+    for t in range(T):
+        offsets[t] = (a[t] * Wp + b[t]) * C
+    aside = np.empty(tile * width, np.float32)
+    y_step = every_j * O
+    for n in range(N):
+        source = frame.ctypes.data if framed else x[n].ctypes.data
+        if framed:
+            _fill(frame, x[n], Wp, py, px)
+        for k in range(blocks):
+            here = min(width, O - k * width)
+            weights, first = w[k].ctypes.data, bias[k].ctypes.data
+            for i in range(rows):
+                target = y[n, first_i + i * every_i, first_j:, k * width :].ctypes.data
+                j = 0
+                while True:
+                    pixels = source + 4 * ((i * sy * Wp + j * sx) * C)
+                    if here == width:
+                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, first, target + 4 * j * y_step, y_step)
+                    else:
+                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, first, aside.ctypes.data, width)
+                        for p in range(tile):
+                            for o in range(here):
+                                y[n, first_i + i * every_i, first_j + (j + p) * every_j, k * width + o] = aside[p * width + o]
+                    if j + tile >= columns:
+                        break
+                    j = min(j + tile, columns - tile)  # the last tile of a row may overlap the one before
+
+
+@jit
+def _tile(tile, width, pixels, offsets, T, C, step, weights, bias, target, y_step):
+    at = offsets.ctypes.data
+    if width == WIDE:
+        if tile == 14:
+            wide_14(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == 8:
+            wide_8(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == 7:
+            wide_7(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == 4:
+            wide_4(pixels, at, T, C, step, weights, bias, target, y_step)
+        else:
+            wide_1(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == 14:
+        narrow_14(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == 8:
+        narrow_8(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == 7:
+        narrow_7(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == 4:
+        narrow_4(pixels, at, T, C, step, weights, bias, target, y_step)
+    else:
+        narrow_1(pixels, at, T, C, step, weights, bias, target, y_step)
+
+
+@jit
+def _weight_gradient(x, g, a, b, length, rounded, Hp, Wp, py, px, sy, sx, d):
+    N, H, W, C = x.shape
+    _, rows, columns, O = g.shape
+    blocks, _, width = d.shape
+    framed = Hp != H or Wp != W or py > 0 or px > 0 or C % ROWS > 0
+    frame = np.zeros(Hp * Wp * C + ROWS, np.float32)  # a tile's last rows may lie beyond the last tap: these sums are not used
+    for n in range(N):
+        source = frame.ctypes.data if framed else x[n].ctypes.data
+        if framed:
+            _fill(frame, x[n], Wp, py, px)
+        for i in range(0, rows, 4):  # of a few rows, the numbers stay in the first-level cache for all tiles
+            here = min(4, rows - i)
+            for k in range(blocks):
+                gradient, row = g[n, i, :, k * width :].ctypes.data, 0
+                for r in range(a.size):
+                    pixels = source + 4 * (((i * sy + a[r]) * Wp + b[r]) * C)
+                    for first in range(0, length[r], ROWS):
+                        sums = d[k, row + first].ctypes.data
+                        if width == WIDE:
+                            wide_rows(
+                                pixels + 4 * first, sy * Wp * C, sx * C, gradient, columns * O, O, here, columns, sums, width
+                            )
+                        else:
+                            narrow_rows(
+                                pixels + 4 * first, sy * Wp * C, sx * C, gradient, columns * O, O, here, columns, sums, width
+                            )
+                    row += rounded[r]
+
+
+@jit
+def _fill(frame, image, Wp, py, px):
+    """Copy an image (H, W, C) into its frame, which is flat; around it the zeros stay."""
+    H, W, C = image.shape
+    numbers = image.reshape(H, W * C)
+    for i in range(H):
+        first = ((i + py) * Wp + px) * C
+        frame[first : first + W * C] = numbers[i]
