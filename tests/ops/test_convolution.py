@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import grad, kernels, vjp
+from tinygen import grad, kernels, ops, vjp
 from tinygen.autograd import check_grads
 from tinygen.ops.convolution import conv2d, conv_transpose2d
 
