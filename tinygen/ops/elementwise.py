@@ -141,9 +141,9 @@ def sigmoid(x):
 
     Written with e^-|x|, which cannot overflow: sigmoid(-50) = 1.9e-22.
     """
-    xp = array_module(x)
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, xp.ones((), e.dtype), e) / (1 + e)
+    from .. import kernels  # Numba comes with the first kernel that is used, not with the import
+
+    return kernels.activations.sigmoid(array_module(x).asarray(x))
 
 
 @Primitive
@@ -163,6 +163,14 @@ def relu(x):
 
 
 @Primitive
+def relu_gradient(dy, result):
+    """dy where the result of relu is above 0, otherwise 0."""
+    from .. import kernels
+
+    return kernels.activations.relu_gradient(*map(array_module(dy).asarray, (dy, result)))
+
+
+@Primitive
 def leaky_relu(x, slope=0.2):
     """x where x > 0, otherwise slope * x (Maas et al. 2013); its derivative at 0 is the slope."""
     return array_module(x).where(x > 0, x, slope * x)
@@ -171,7 +179,8 @@ def leaky_relu(x, slope=0.2):
 tanh.rule(x=lambda g, y: g * (1 - y * y))
 sigmoid.rule(x=lambda g, y: g * (y * (1 - y)))
 softplus.rule(x=lambda g, x: g * sigmoid(x))
-relu.rule(x=lambda g, y: g * (y > 0))
+relu.rule(x=lambda g, y: relu_gradient(g, stop_gradient(y)))  # which is piecewise constant in y
+relu_gradient.rule(dy=lambda g, result: relu_gradient(g, result))
 leaky_relu.rule(x=lambda g, x, slope: where(x > 0, g, slope * g))
 
 
@@ -180,15 +189,35 @@ def log_sigmoid(x):
     return -softplus(-x)
 
 
+@Primitive
 def silu(x):
-    """x sigmoid(x), the sigmoid linear unit (Elfwing et al. 2018), also called swish."""
-    return x * sigmoid(x)
+    """x sigmoid(x), the sigmoid linear unit (Elfwing et al. 2018), also called swish; 0 at -inf, its limit."""
+    from .. import kernels
+
+    return kernels.activations.silu(array_module(x).asarray(x))
+
+
+@Primitive
+def silu_gradient(dy, x):
+    """dy s (1 + x (1 - s)) with s = sigmoid(x): dy times the derivative of silu."""
+    from .. import kernels
+
+    return kernels.activations.silu_gradient(*map(array_module(x).asarray, (dy, x)))
+
+
+def _silu_curvature(dy, x):
+    s = sigmoid(x)
+    return dy * (s * (1 - s) * (2 + x * (1 - 2 * s)))
+
+
+silu.rule(x=lambda g, x: silu_gradient(g, x))
+silu_gradient.rule(dy=lambda g, x: silu_gradient(g, x), x=lambda g, dy, x: g * _silu_curvature(dy, x))
 
 
 @Primitive
 def erf(x):
     r"""2 / sqrt(pi) \int_0^x e^{-t^2} dt, the error function."""
-    from .. import kernels  # Numba comes with the first kernel that is used, not with the import
+    from .. import kernels
 
     return kernels.erf.forward(array_module(x).asarray(x))  # which takes a scalar of NumPy's to be an array
 

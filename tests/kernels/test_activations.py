@@ -1,0 +1,64 @@
+"""Activations against their definition, on every tier that this machine has."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygen import kernels
+
+TIERS = kernels.tiers("activations")
+SPEC = TIERS["spec"]
+FAST = [tier for tier in TIERS if tier != "spec"]
+FUNCTIONS = ["relu_gradient", "sigmoid", "silu", "silu_gradient"]
+NUMBERS = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4])
+
+
+def call(tier, function, g, x):
+    arguments = (x,) if function in ("sigmoid", "silu") else (g, x)
+    return getattr(TIERS[tier], function)(*arguments)
+
+
+@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(deadline=None, max_examples=60)
+@given(values=st.lists(st.tuples(NUMBERS, NUMBERS), max_size=40), rank=st.integers(0, 2))
+def test_agrees_with_the_definition(tier, function, dtype, values, rank):
+    pairs = np.array(values, dtype).reshape(-1, 2)
+    pairs = pairs[:1].reshape(-1, 2) if rank == 0 else pairs
+    g, x = (column.reshape((-1,) + (1,) * (rank - 1)) for column in pairs.T)
+    y, expected = call(tier, function, g, x), call("spec", function, g.astype(np.float64), x.astype(np.float64))
+    assert y.dtype == dtype and y.shape == x.shape
+    tiny = np.finfo(np.float32).tiny if dtype == np.float32 else 0  # exp stops at the smallest normal number
+    np.testing.assert_allclose(y, expected, rtol=12 * np.finfo(dtype).eps, atol=1e4 * 1e4 * tiny)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinities_have_their_limits_and_nan_stays(tier, dtype):
+    x, ones = np.array([-np.inf, np.inf, np.nan], dtype), np.ones(3, dtype)
+    np.testing.assert_allclose(call(tier, "sigmoid", None, x), [0, 1, np.nan], atol=1e-36)
+    np.testing.assert_allclose(call(tier, "silu", None, x), [0, np.inf, np.nan], atol=1e-36)
+    np.testing.assert_allclose(call(tier, "silu_gradient", ones, x), [0, 1, np.nan], atol=1e-34)
+
+
+@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_arrays_of_any_layout_and_scalars_are_taken_and_left_as_they_are(tier, function):
+    g, x = np.random.default_rng(0).standard_normal((2, 6, 10)).astype(np.float32)
+    expected = call(tier, function, g, x)
+    laid_out = np.asfortranarray(g), np.repeat(x, 2, axis=1)[:, ::2]
+    for a in laid_out:
+        a.setflags(write=False)
+    np.testing.assert_array_equal(call(tier, function, *laid_out), expected)
+    np.testing.assert_allclose(call(tier, function, g[0, 0], x[0, 0]), expected[0, 0], rtol=1e-6)
+    broadcast = np.broadcast_to(g[:1, :1], g.shape)
+    np.testing.assert_allclose(call(tier, function, broadcast, x), call("spec", function, broadcast, x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_definition_on_hand_made_numbers():
+    x = np.array([0.0, np.log(3)])
+    np.testing.assert_allclose(SPEC.silu(x), [0, 0.75 * np.log(3)])
+    np.testing.assert_allclose(SPEC.silu_gradient(np.array([2.0, 1]), x), [1, 0.75 * (1 + 0.25 * np.log(3))])
+    np.testing.assert_array_equal(SPEC.relu_gradient(np.array([5.0, 6, 7]), np.array([-1.0, 0, 1])), [0, 0, 7])
