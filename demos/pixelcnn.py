@@ -20,7 +20,7 @@ from tinygen.models.pixelcnn import PixelCNN, train_step
 chosen = options(
     "pixelcnn",
     "Train a PixelCNN, compute the exact likelihood of its test images, and let it write images and complete others.",
-    steps={"digits": 1500, "mnist": 20_000, "quick": 3},
+    steps={"digits": 6000, "mnist": 20_000, "quick": 3},
     network={"choices": ("plain", "gated"), "default": "plain", "help": "default: %(default)s"},
     grey={"action": "store_true", "help": "model all grey levels instead of black and white"},
     classes={"action": "store_true", "help": "tell the network the label of each image"},
@@ -57,7 +57,7 @@ layers = {"plain": "blocks", "gated": "layers"}[chosen.network]
 size[layers] = depth[chosen.network, chosen.data]
 model = make(Generator(chosen.seed), shape, levels, classes=10 if chosen.classes else None, **size)
 
-optimiser = optim.Adam(optim.warm_up(min(100, chosen.steps), optim.cosine(3e-3, chosen.steps)))
+optimiser = optim.Adam(optim.warm_up(min(200, chosen.steps // 2), optim.cosine(4e-3, chosen.steps)))
 state = optim.begin(model, optimiser, averaged=True)
 log_every = max(1, chosen.steps // 30)
 
@@ -78,7 +78,7 @@ def validate(step, state, metrics):
 rows = (images.train.images, images.train.labels) if chosen.classes else images.train.images
 with plain_errors():
     state = train.fit(
-        train_step(optimiser, prepare, decay=0.995), state, data.Batches(rows, 50, chosen.seed), chosen.steps, seed=chosen.seed,
+        train_step(optimiser, prepare, decay=0.995), state, data.Batches(rows, 32, chosen.seed), chosen.steps, seed=chosen.seed,
         out=chosen.out, resume=bool(chosen.resume), log_every=log_every, checkpoint_every=10 * log_every, on_log=validate,
     )  # fmt: skip
 model = state.best
@@ -114,4 +114,4 @@ plot.image_grid(
     row_labels=["image", "given", *["drawn"] * 4],
 )  # fmt: skip
 plot.curves(train.read_log(file("log.jsonl")), file("curves.png"), metrics=("loss", "validation"), y_label="-log p(x), nats")
-print(f"pictures: {chosen.out}")
+print(f"pictures, log and checkpoint are in {chosen.out}/")

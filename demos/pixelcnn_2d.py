@@ -1,5 +1,5 @@
 # %% [markdown]
-"""What a PixelCNN sees: images so small that everything about them can be counted (about 15 seconds)
+"""What a PixelCNN sees: images so small that everything about them can be counted (about 10 seconds)
 
 A PixelCNN writes an image pixel by pixel, p(x) = prod_t p(x_t | x_1, ..., x_{t-1}). Masks on its convolutions keep pixels that
 come later out of sight. Two things are made visible here: that its probabilities are exact, by listing all of them, and that
@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from demos.options import options
+from demos.options import options, plain_errors
 from tinygen import Generator, optim, plot, train
 from tinygen.models.pixelcnn import PixelCNN, receptive_field, train_step
 
@@ -24,26 +24,61 @@ chosen = options(
 file = chosen.out.joinpath
 
 
-def trained(model, batches, out=None):
-    optimiser = optim.Adam(optim.cosine(1e-2, chosen.steps))
-    log_every = max(1, chosen.steps // 100)
-    state = optim.begin(model, optimiser)
-    return train.fit(train_step(optimiser), state, batches, chosen.steps, seed=chosen.seed, out=out, log_every=log_every).params
-
-
 # %% [markdown]
-# ## All images of 3 x 3 bits
+# ## Two tasks
 #
-# Bars and stripes: every row is of one colour, or every column is. There are 14 such images among 512. Trained on them, the
-# model should give each 1/14 and the other 498 nothing. All 512 probabilities sum to 1, trained or not: nothing is estimated.
+# Bars and stripes: images of 3 x 3 bits, in which every row is of one colour, or every column is. There are 14 such images
+# among 512.
+#
+# Shifted words: two rows of eight bits. The first is random; the second repeats it three columns to the left, and ends in three
+# bits of its own. That is 11 coins. One network of each kind, plain and gated, is trained on them.
 
 # %%
 rows = np.repeat(np.indices((2,) * 3).reshape(3, 8).T[:, :, None], 3, axis=2)  # (8, 3, 3)
 bars_and_stripes = np.unique(np.concatenate([rows, rows.swapaxes(1, 2)]), axis=0)[..., None].astype(np.float32)
-all_images = np.indices((2,) * 9).reshape(9, 512).T.reshape(512, 3, 3, 1).astype(np.float32)
 
-model = PixelCNN.gated(Generator(chosen.seed), (3, 3, 1), levels=2, channels=16, layers=4, first_kernel=3)
-model = trained(model, lambda step: bars_and_stripes)
+
+def shifted_words(rng):
+    x = rng.bernoulli(np.full((100, 2, 8, 1), 0.5))
+    x[:, 1, :5] = x[:, 0, 3:]
+    return x
+
+
+def batch(n):
+    words = shifted_words(Generator(chosen.seed).at(n))
+    return {"bars": bars_and_stripes, "plain": words, "gated": words}
+
+
+new = {
+    "bars": PixelCNN.gated(Generator(chosen.seed), (3, 3, 1), levels=2, channels=16, layers=4, first_kernel=3),
+    "plain": PixelCNN.plain(Generator(chosen.seed), (2, 8, 1), levels=2, channels=16, blocks=5, first_kernel=3),
+    "gated": PixelCNN.gated(Generator(chosen.seed), (2, 8, 1), levels=2, channels=16, layers=5, first_kernel=3),
+}
+optimiser = optim.Adam(optim.cosine(1e-2, chosen.steps))
+one_step = train_step(optimiser)
+
+
+def step(states, batch, rng):
+    stepped = {name: one_step(states[name], batch[name], rng) for name in new}
+    return {name: state for name, (state, _) in stepped.items()}, {name: m["loss"] for name, (_, m) in stepped.items()}
+
+
+with plain_errors():
+    states = train.fit(
+        step, {name: optim.begin(model, optimiser) for name, model in new.items()}, batch, chosen.steps, seed=chosen.seed,
+        out=chosen.out, resume=bool(chosen.resume), log_every=max(1, chosen.steps // 100),
+    )  # fmt: skip
+models = {name: state.params for name, state in states.items()}
+
+# %% [markdown]
+# ## All images of 3 x 3 bits
+#
+# Trained on bars and stripes, the model should give each of them 1/14 and the other 498 images nothing. All 512 probabilities
+# sum to 1, trained or not: nothing is estimated.
+
+# %%
+all_images = np.indices((2,) * 9).reshape(9, 512).T.reshape(512, 3, 3, 1).astype(np.float32)
+model = models["bars"]
 p = np.exp(model.log_prob(all_images).nats.astype(np.float64))
 divergence = -math.log(14) - float(model.log_prob(bars_and_stripes).nats.mean())
 print(f"sum of the probabilities of all 512 images: {p.sum():.6f}")
@@ -94,28 +129,16 @@ for name, seen in fields.items():
 # %% [markdown]
 # ## What it costs
 #
-# Two rows of eight bits. The first is random; the second repeats it three columns to the left, and ends in three bits of its
-# own. That is 11 coins, 11 log 2 nats. But the five copied bits come from the blind spot: for the plain network these are coins
-# too, and its best is 16 log 2.
+# Of the shifted words, five bits in the second row are copies: 11 coins, 11 log 2 nats. But what they copy lies in the blind
+# spot: for the plain network these are coins too, and its best is 16 log 2.
 
 # %%
-coins = Generator(chosen.seed)
-
-
-def shifted_words(step):
-    x = coins.at(step).bernoulli(np.full((100, 2, 8, 1), 0.5))
-    x[:, 1, :5] = x[:, 0, 3:]
-    return x
-
-
-test = shifted_words(10**6)
-logs = {}
-for name, make, best in (("plain", PixelCNN.plain, 16), ("gated", PixelCNN.gated, 11)):
-    model = make(Generator(chosen.seed), (2, 8, 1), 2, 16, 5, first_kernel=3)
-    model = trained(model, shifted_words, out=file(name))
-    logs[name] = train.read_log(file(name, "log.jsonl"))
+test = shifted_words(Generator(chosen.seed).at(10**6))
+log, logs = train.read_log(file("log.jsonl")), {}
+for name, best in (("plain", 16), ("gated", 11)):
+    logs[name] = [{"step": record["step"], "loss": record[name]} for record in log]
     logs[f"{best} log 2"] = [{"step": step, "loss": best * math.log(2)} for step in (1, chosen.steps)]
-    nats = -model.log_prob(test).summary().mean
+    nats = -models[name].log_prob(test).summary().mean
     print(f"{name}: -log p(x) = {nats:.2f} nats; {best} log 2 = {best * math.log(2):.2f}")
 plot.curves(logs, file("curves.png"), metrics="loss", y_label="-log p(x), nats", smooth=0)
-print(f"pictures: {chosen.out}")
+print(f"pictures, log and checkpoint are in {chosen.out}/")

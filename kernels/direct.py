@@ -49,9 +49,9 @@ def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
         x, y, taps, padding = x.reshape(-1, 1, rows * W, C), y.reshape(-1, 1, rows * W, w.shape[2]), ((0, 0),), (0, 0)
         size = (1, rows * W)
     rows, columns, frame = _frame(x.shape[1:3], size, taps, stride, padding)
-    tile = min((p for p in PIXELS if p <= size[1]), key=lambda p: (-(-size[1] // p) * p, -p))
     bias = np.zeros((1, 1, y.shape[3])) if bias is None else bias.reshape(1, 1, -1)
-    _convolve(_plain(x), _packed(w), _packed(bias), rows, columns, *frame, *padding, *stride, y, *first, *every, *size, tile)
+    places = rows, columns, *frame, *padding, *stride
+    _convolve(_plain(x), _packed(w), _packed(bias), *places, y, *first, *every, *size, _tile_for(size[1]))
 
 
 def weight_gradient(x, g, taps, stride, padding):
@@ -67,6 +67,12 @@ def weight_gradient(x, g, taps, stride, padding):
     _weight_gradient(_plain(x), _plain(g), *runs, rounded, *frame, *padding, *stride, d)
     used = np.concatenate([np.arange(length) < n for n, length in zip(lengths, rounded)])
     return d.transpose(1, 0, 2)[used].reshape(len(taps), C, -1)[:, :, :O]
+
+
+def _tile_for(columns):
+    """The tile that computes the fewest pixels of a row, twice or not; single pixels, which are slow, only if there must be."""
+    fitting = [p for p in PIXELS if p <= columns]
+    return min(fitting[:-1] or fitting, key=lambda p: (-(-columns // p) * p, -p))
 
 
 def _plain(x):

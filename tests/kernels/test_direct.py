@@ -1,0 +1,48 @@
+"""What conv2d and masked_conv2d cannot show of the direct kernel: that it writes where it should, and nowhere else.
+
+Its results are tested in test_conv2d.py and test_masked_conv2d.py, where float32 goes through it.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygen.kernels import direct, tiles
+from tinygen.kernels.conv2d import spec
+
+GUARD = np.float32(7.25)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    rows=st.integers(1, 6), columns=st.integers(1, 40), C=st.sampled_from([1, 3, 16]), O=st.sampled_from([8, 16, 20, 32, 40]),
+    every=st.tuples(st.integers(1, 2), st.integers(1, 3)), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_nothing_is_written_but_the_pixels_asked_for(rows, columns, C, O, every, seed):
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=(2, rows, columns, C)).astype(np.float32), rng.normal(size=(9, C, O)).astype(np.float32)
+    first = tuple(int(rng.integers(0, e)) for e in every)
+    guarded = np.full((4, rows * every[0], columns * every[1], O), GUARD)
+    y = guarded[1:3]
+    direct.convolve_into(y, first, every, x, w, tuple(np.ndindex(3, 3)), (1, 1), (1, 1))
+    expected = np.full_like(guarded, GUARD)
+    expected[1:3, first[0] :: every[0], first[1] :: every[1]] = spec.forward(x, w.reshape(3, 3, C, O), (1, 1), (1, 1))
+    np.testing.assert_allclose(guarded, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tiles_of_several_pixels_waste_few_of_them():
+    for width in (4, 7, 8, 14, 16, 28, 32, 56, 64):
+        assert width % direct._tile_for(width) == 0
+    for width in range(4, 200):
+        tile = direct._tile_for(width)
+        assert 4 <= tile <= width and -(-width // tile) * tile <= width + 3
+
+
+@pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")
+def test_it_serves_float32_with_enough_channels_and_leaves_the_rest():
+    x, w = np.zeros((1, 4, 4, 3), np.float32), np.zeros((9, 3, 8), np.float32)
+    assert direct.suits(x, w, tiles.WIDTH // 2)
+    assert not direct.suits(x, w, tiles.WIDTH // 2 - 1)
+    assert not direct.suits(x.astype(np.float64), w, 16)
+    assert not direct.suits(x[:0], w, 16)
