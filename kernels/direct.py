@@ -19,10 +19,12 @@ from .jit import jit
 
 NARROW, WIDE = tiles.WIDTH, 2 * tiles.WIDTH  # output channels of a tile
 ROWS = 8  # of a tile of the weights' gradient
-PIXELS = (14, 8, 7, 4, 1)  # of a tile: what divides the widths of images that are halved from 28, 32 or 64
+# Pixels of a tile: what divides the widths of images that are halved from 28, 32 or 64. With AVX-512 there are 32 registers,
+# enough for 14 x 2 sums; before, 16, enough for 6 x 2.
+PIXELS = (14, 8, 7, 4, 1) if tiles.WIDTH == 16 else (6, 5, 4, 3, 1)
 
-wide_14, wide_8, wide_7, wide_4, wide_1 = (tiles.pixel_tile(p, 2) for p in PIXELS)
-narrow_14, narrow_8, narrow_7, narrow_4, narrow_1 = (tiles.pixel_tile(p, 1) for p in PIXELS)
+wide_a, wide_b, wide_c, wide_d, wide_e = (tiles.pixel_tile(p, 2) for p in PIXELS)
+narrow_a, narrow_b, narrow_c, narrow_d, narrow_e = (tiles.pixel_tile(p, 1) for p in PIXELS)
 wide_rows, narrow_rows = tiles.weight_tile(ROWS, 2), tiles.weight_tile(ROWS, 1)
 
 
@@ -160,26 +162,26 @@ def _convolve(x, w, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, eve
 def _tile(tile, width, pixels, offsets, T, C, step, weights, bias, target, y_step):
     at = offsets.ctypes.data
     if width == WIDE:
-        if tile == 14:
-            wide_14(pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == 8:
-            wide_8(pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == 7:
-            wide_7(pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == 4:
-            wide_4(pixels, at, T, C, step, weights, bias, target, y_step)
+        if tile == PIXELS[0]:
+            wide_a(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[1]:
+            wide_b(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[2]:
+            wide_c(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[3]:
+            wide_d(pixels, at, T, C, step, weights, bias, target, y_step)
         else:
-            wide_1(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == 14:
-        narrow_14(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == 8:
-        narrow_8(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == 7:
-        narrow_7(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == 4:
-        narrow_4(pixels, at, T, C, step, weights, bias, target, y_step)
+            wide_e(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[0]:
+        narrow_a(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[1]:
+        narrow_b(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[2]:
+        narrow_c(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[3]:
+        narrow_d(pixels, at, T, C, step, weights, bias, target, y_step)
     else:
-        narrow_1(pixels, at, T, C, step, weights, bias, target, y_step)
+        narrow_e(pixels, at, T, C, step, weights, bias, target, y_step)
 
 
 @jit

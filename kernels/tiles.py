@@ -13,12 +13,13 @@ product, added to the tile's sums. Addresses are integers; steps and offsets cou
 """
 
 from llvmlite import binding, ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 FEATURES = binding.get_host_cpu_features()
 WIDTH = 16 if FEATURES.get("avx512f") else 8  # float32 numbers in a vector register
-FAST = FEATURES.get("fma", False)  # without a fused multiply-add, these tiles would be slow
+# Without fused multiply-adds these tiles would be slow, and for another processor than this one nothing is known of them
+FAST = FEATURES.get("fma", False) and config.CPU_NAME is None
 
 INTEGER, NUMBER = ir.IntType(64), ir.FloatType()
 VECTOR, INDICES = ir.VectorType(NUMBER, WIDTH), ir.VectorType(ir.IntType(32), WIDTH)

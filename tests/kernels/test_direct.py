@@ -3,6 +3,11 @@
 Its results are tested in test_conv2d.py and test_masked_conv2d.py, where float32 goes through it.
 """
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 from tinygen.kernels import direct, tiles
 from tinygen.kernels.conv2d import spec
 
+ROOT = Path(__file__).parents[2]
 GUARD = np.float32(7.25)
 
 
@@ -32,11 +38,11 @@ def test_nothing_is_written_but_the_pixels_asked_for(rows, columns, C, O, every,
 
 
 def test_tiles_of_several_pixels_waste_few_of_them():
-    for width in (4, 7, 8, 14, 16, 28, 32, 56, 64):
+    for width in (4, 7, 8, 14, 16, 28, 32, 56, 64) if tiles.WIDTH == 16 else ():
         assert width % direct._tile_for(width) == 0
     for width in range(4, 200):
         tile = direct._tile_for(width)
-        assert 4 <= tile <= width and -(-width // tile) * tile <= width + 3
+        assert 3 <= tile <= width and -(-width // tile) * tile <= width + 3
 
 
 @pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")
@@ -46,3 +52,30 @@ def test_it_serves_float32_with_enough_channels_and_leaves_the_rest():
     assert not direct.suits(x, w, tiles.WIDTH // 2 - 1)
     assert not direct.suits(x.astype(np.float64), w, 16)
     assert not direct.suits(x[:0], w, 16)
+
+
+OLDER = """
+import numpy as np
+from llvmlite import binding
+features = binding.get_host_cpu_features()
+features.update({name: False for name in features if name.startswith("avx512")})
+binding.get_host_cpu_features = lambda: features
+from tinygen.kernels import direct, tiles
+from tinygen.kernels.conv2d import cpu, spec
+assert tiles.WIDTH == 8 and max(direct.PIXELS) == 6
+rng = np.random.default_rng(0)
+for H, W, C, O in [(5, 9, 3, 4), (6, 13, 8, 24), (3, 2, 5, 17)]:
+    x, w = rng.normal(size=(2, H, W, C)).astype(np.float32), rng.normal(size=(3, 3, C, O)).astype(np.float32)
+    g = rng.normal(size=(2, H, W, O)).astype(np.float32)
+    assert direct.suits(x, w, O)
+    for name, arrays, rest in (("forward", (x, w), ()), ("weight_gradient", (x, g), ((3, 3),))):
+        pair = [getattr(tier, name)(*arrays, *rest, (1, 1), (1, 1)) for tier in (cpu, spec)]
+        np.testing.assert_allclose(*pair, rtol=1e-4, atol=1e-4)
+"""
+
+
+@pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")
+def test_registers_of_eight_numbers_give_the_same(tmp_path):
+    own_cache = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # or machine code for 16 would be found
+    result = subprocess.run([sys.executable, "-c", OLDER], cwd=ROOT, env=own_cache, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
