@@ -156,7 +156,7 @@ def kl(q, p):
 def _kl_gaussian(q, p):
     """1/2 (v_q / v_p - 1 - log(v_q / v_p) + (m_q - m_p)^2 / v_p); for p = N(0, 1), Kingma & Welling 2014, appendix B."""
     log_ratio, deviation = q.log_var - p.log_var, q.mean - p.mean
-    return 0.5 * (ops.expm1(log_ratio) - log_ratio + deviation * deviation * ops.exp(-p.log_var))
+    return 0.5 * (ops.expm1(log_ratio) - log_ratio + deviation * deviation * ops.exp(-p.log_var))  # [gaussian_kl.diagonal]
 
 
 def _kl_bernoulli(q, p):

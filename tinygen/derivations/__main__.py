@@ -1,0 +1,101 @@
+"""python -m tinygen.derivations: list the chains.  NAME: read and run one.  --mutants: see every wrong sibling refuted."""
+
+import argparse
+import sys
+import textwrap
+import time
+
+import numpy as np
+
+SIGNS = {"equal": "=", "at_most": "<=", "grad_equal": "=", "in_expectation": "="}
+SIDES = {"grad_equal": "gradients", "in_expectation": "mean of samples, and its value"}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser("python -m tinygen.derivations", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="chains to read and run; without any, they are listed")
+    parser.add_argument("--mutants", action="store_true", help="run the wrong siblings of all chains, or of those named")
+    parser.add_argument("--draws", type=int, default=60, metavar="N", help="instances for each step (default: %(default)s)")
+    chosen = parser.parse_args(arguments)
+    try:
+        from . import chains
+
+        known = chains()
+    except ModuleNotFoundError as error:
+        if error.name != "hypothesis":
+            raise
+        print("the instances are drawn by Hypothesis, which is not installed: pip install hypothesis", file=sys.stderr)
+        return 2
+    unknown = [name for name in chosen.names if name not in known]
+    if unknown or chosen.draws < 1:
+        wrong = f"there is no chain {unknown[0]!r}; there are: {', '.join(known)}" if unknown else "--draws must be at least 1"
+        print(f"derivations: {wrong}", file=sys.stderr)
+        return 2
+    shown = [known[name] for name in chosen.names or known]
+    if chosen.mutants:
+        return run_mutants(shown, chosen.draws)
+    if not chosen.names:
+        return show_list(shown)
+    return max(read(chain, chosen.draws) for chain in shown)
+
+
+def show_list(chains):
+    for chain in chains:
+        siblings = sum(len(step.siblings) for step in chain.steps)
+        print(f"{chain.name}: {len(chain.steps)} steps, {siblings} wrong siblings. {chain.source}")
+        print(textwrap.fill(chain.about, 100, initial_indent="    ", subsequent_indent="    "))
+    return 0
+
+
+def read(chain, draws):
+    """Print each step, its reason, both sides on an instance, and the worst residual of many; 1 if a step does not hold."""
+    print(f"{chain.name}: {chain.about}\n{chain.source}\n")
+    refuted = 0
+    for number, step in enumerate(chain.steps, start=1):
+        instances = step.examples(draws)
+        left, right, _ = step.values(instances[-1])
+        worst = max(step.residual(instance) for instance in instances)
+        refuted += worst > 1
+        source = "" if step.source == chain.source else f" ({step.source})"
+        print(f"{number}. {step.name}{source}\n     {step.latex}")
+        print(textwrap.fill(f"because: {step.because}", 110, initial_indent="     ", subsequent_indent="     "))
+        said = f" ({SIDES[step.kind]})" if step.kind in SIDES else ""
+        print(f"     {shown(left)} {SIGNS[step.kind]} {shown(right)}{said}")
+        verdict = "DOES NOT HOLD" if worst > 1 else "holds"
+        print(f"     {verdict}: over {len(instances)} instances, at worst {worst:.1e} of what rounding allows\n")
+    return int(refuted > 0)
+
+
+def shown(values):
+    """A number, or the first few of many."""
+    flat = np.ravel(values)
+    text = ", ".join(f"{x:.6g}" for x in flat[:3])
+    return text if np.ndim(values) == 0 else f"[{text}{', ...' if len(flat) > 3 else ''}]"
+
+
+def run_mutants(chains, draws):
+    """Print which wrong siblings are refuted; 1 if one is not, or if a step is."""
+    start, caught, total, failed = time.perf_counter(), 0, 0, []
+    for chain in chains:
+        for step in chain.steps:
+            if step.refutation(draws=draws) is not None:
+                failed.append(f"{step.tag} does not hold")
+            if not step.siblings:
+                failed.append(f"{step.tag} has no wrong sibling")
+            for mistake in step.siblings:
+                total += 1
+                found = step.refutation(mistake, draws) is not None
+                caught += found
+                print(f"{'caught  ' if found else 'SURVIVES'}  {step.tag}: {mistake}")
+                if not found:
+                    failed.append(f"{step.tag} survives: {mistake}")
+    steps = sum(len(chain.steps) for chain in chains)
+    print(
+        f"\n{len(chains)} chains, {steps} steps, {caught} of {total} wrong siblings caught, {time.perf_counter() - start:.0f} s"
+    )
+    print("\n".join(failed), end="\n" if failed else "")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
