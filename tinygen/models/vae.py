@@ -98,13 +98,13 @@ class VAE:
         """log p(x | z) for one z ~ q(z | x), and KL(q || p) in closed form or by that same z: nats, (N,) each."""
         q = self.encode(x)
         z = q.sample(rng)
-        divergence = kl(q, PRIOR) if closed_form else q.log_prob(z) - PRIOR.log_prob(z)
+        divergence = kl(q, PRIOR) if closed_form else q.log_prob(z) - PRIOR.log_prob(z)  # [elbo.model_closed_form]
         return _per_example(self.decode(z).log_prob(x), 1), divergence.sum(axis=-1)
 
     def elbo(self, x, rng, closed_form=True):
         """The difference of the `elbo_terms`: the ELBO on average over z. LowerBound, nats (N,)."""
         reconstruction, divergence = self.elbo_terms(x, rng, closed_form)
-        return LowerBound(reconstruction - divergence, "ELBO")
+        return LowerBound(reconstruction - divergence, "ELBO")  # [elbo.model_elbo]
 
     def iwae(self, x, rng, k):
         """log 1/k sum_i w_i with k samples. LowerBound, nats (N,)."""
