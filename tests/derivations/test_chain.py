@@ -2,16 +2,19 @@
 
 import math
 import re
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from matplotlib.mathtext import MathTextParser
 
 from tinygen import ops
 from tinygen.derivations import chains
 from tinygen.derivations.__main__ import main
 from tinygen.derivations.chain import Chain
+from tinygen.derivations.page import LONG, SHORT
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = st.floats(-3, 3)
@@ -124,3 +127,23 @@ def test_the_list_names_every_chain(capsys):
 def test_an_unknown_chain_is_answered_with_the_known_ones(capsys):
     assert main(["gaussian_lk"]) == 2
     assert "'gaussian_lk'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.tag)
+def test_every_equation_can_be_set(step):
+    width, height, *_ = MathTextParser("path").parse(f"${SHORT.sub(LONG, step.latex)}$")
+    assert width > 20 and height > 5
+
+
+def test_a_page_needs_no_network_and_shows_every_step_and_mistake(tmp_path, capsys):
+    assert main(["gaussian_kl", "--draws", "20", "--html", str(tmp_path)]) == 0
+    page, index = ((tmp_path / name).read_text() for name in ("gaussian_kl.html", "index.html"))
+    chain = chains()["gaussian_kl"]
+    assert 'href="gaussian_kl.html"' in index and escape(chain.about) in index
+    assert page.count("<svg") == 2 * len(chain.steps)  # an equation and its residuals
+    for step in chain.steps:
+        assert escape(step.because) in page and all(escape(mistake) in page for mistake in step.siblings)
+    assert "not refuted" not in page and "does not hold" not in page
+    assert not re.search(r"(src|href)=.https?:|@import|<script|<link", page + index)
+    identifiers = re.findall(r'\bid="([^"]+)"', page)
+    assert identifiers and len(set(identifiers)) == len(identifiers)

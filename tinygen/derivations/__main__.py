@@ -1,9 +1,10 @@
-"""python -m tinygen.derivations: list the chains.  NAME: read and run one.  --mutants: see every wrong sibling refuted."""
+"""List the derivations; read and run those named; --mutants: see their wrong siblings refuted; --html: write them as pages."""
 
 import argparse
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -15,10 +16,12 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("python -m tinygen.derivations", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="chains to read and run; without any, they are listed")
     parser.add_argument("--mutants", action="store_true", help="run the wrong siblings of all chains, or of those named")
+    parser.add_argument("--html", type=Path, metavar="DIR", help="write a page for each chain, and an index, to this folder")
     parser.add_argument("--draws", type=int, default=60, metavar="N", help="instances for each step (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     try:
         from . import chains
+        from .page import write_pages
 
         known = chains()
     except ModuleNotFoundError as error:
@@ -34,6 +37,10 @@ def main(arguments=None):
     shown = [known[name] for name in chosen.names or known]
     if chosen.mutants:
         return run_mutants(shown, chosen.draws)
+    if chosen.html:
+        write_pages(shown, chosen.html, chosen.draws)
+        print(f"{len(shown)} pages are in {chosen.html}/, with an index.html")
+        return 0
     if not chosen.names:
         return show_list(shown)
     return max(read(chain, chosen.draws) for chain in shown)

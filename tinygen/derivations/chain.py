@@ -105,9 +105,12 @@ class Step:
         return drawn[:n]
 
     def refutation(self, mistake=None, draws=DRAWS):
-        """An instance for which the claim does not hold, as simple as Hypothesis can make it; None if none was found."""
+        """An instance for which the claim does not hold, as simple as Hypothesis can make it; None if none was found.
+
+        For a mistake ten times as many instances are tried, if need be: the first that refutes it ends the search.
+        """
         try:
-            settings = quiet(draws, Phase.generate, Phase.shrink)
+            settings = quiet(10 * draws if mistake else draws, Phase.generate, Phase.shrink)
             return find(self.instances, lambda instance: self.residual(instance, mistake) > 1, settings=settings)
         except NoSuchExample:
             return None
