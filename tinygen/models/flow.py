@@ -1,22 +1,23 @@
 r"""Normalising flows from coupling layers: an invertible map f from data to noise, and so the exact density of the data.
 
     density     log p(x) = log N(f(x); 0, I) + log |det df/dx|                          Dinh et al. 2017 (RealNVP), eq. 3
-    additive    z = x where b = 1, and x + t elsewhere:           log |det| = 0         Dinh et al. 2015 (NICE), section 3.2
-    affine      z = x where b = 1, and x e^s + t elsewhere:       log |det| = \sum s    RealNVP, eq. 4-6
-                s and t are any functions of b x, so z has all that the inverse needs   eq. 7-8, with a mask b: eq. 9
-    scaling     z_i = x_i e^(s_i):                                log |det| = \sum s    NICE, section 3.3
+    coupling    z = x where b = 1, and g(x; theta) elsewhere, theta a function of b x:  RealNVP, eq. 9, with a mask b
+                log |det| = \sum log dg/dx, since the Jacobian is triangular            eq. 6
+      additive  g(x) = x + t:             log dg/dx = 0                                 Dinh et al. 2015 (NICE), section 3.2
+      affine    g(x) = x e^s + t:         log dg/dx = s                                 RealNVP, eq. 4-8
+      spline    g(x) a monotone spline:   log dg/dx in closed form                      Durkan et al. 2019, eq. 4-8
     multi-scale f(x) = (h_1, g(h_2)): half of the channels are done, g is one more flow RealNVP, eq. 13-16
-    logit       z = logit(alpha + (1 - 2 alpha) x) takes pixels out of [0, 1]           after RealNVP, section 4.1
 
-A coupling keeps part of x and moves the rest by amounts that depend on the kept part alone. Its Jacobian is triangular, and its
-inverse needs no inverse of the network. The next coupling keeps what this one moved.
+A coupling keeps part of x and moves the rest by amounts that depend on the kept part alone, so z still has all that the inverse
+needs, and no network has to be inverted. The next coupling keeps what this one moved.
 
 Every layer here has two methods, each other's inverses, which say by how much they stretch volumes:
 
     z, log_det = layer.to_latent(x)        log_det = log |det dz/dx|, nats (N,)
     x, log_det = layer.to_data(z)          log_det = log |det dx/dz|, minus the former
 
-x (N, D) or (N, H, W, C); the latents of a whole flow are (N, D), D numbers for an example of D numbers.
+x (N, D) or (N, H, W, C); the latents of a whole flow are (N, D), D numbers for an example of D numbers. The layers without a
+network, such as Squeeze and Logit, are in nn/invertible.py.
 """
 
 import math
@@ -29,7 +30,8 @@ from ..backend import array_module
 from ..density import Exact
 from ..distributions import Gaussian
 from ..nn import Conv2d, Sequential, init, mlp
-from ..nn.doors import require_last_axis
+from ..nn.invertible import Flatten, Scaling, Squeeze, constant, per_example
+from ..nn.splines import rational_quadratic
 from ..optim import minimise
 
 PRIOR = Gaussian(np.float32(0), np.float32(0))  # N(0, 1) for each latent number: mean 0, log-variance 0
@@ -42,14 +44,14 @@ class Chain:
     layers: tuple
 
     def to_latent(self, x):
-        total = _constant(x, 0)
+        total = constant(x, 0)
         for layer in self.layers:
             x, log_det = layer.to_latent(x)
             total = total + log_det
         return x, total
 
     def to_data(self, z):
-        total = _constant(z, 0)
+        total = constant(z, 0)
         for layer in reversed(self.layers):
             z, log_det = layer.to_data(z)
             total = total + log_det
@@ -64,16 +66,20 @@ class Flow:
     shape: tuple  # of one example
 
     @staticmethod
-    def mlp(rng, dimensions, couplings=8, hidden=(64, 64), activation=ops.relu, kind="affine", mask="halves", before=()):
+    def mlp(
+        rng, dimensions, couplings=8, hidden=(64, 64), activation=ops.silu, kind="affine", mask="halves", waves=0, before=()
+    ):
         """For vectors (N, dimensions): couplings by fully connected networks, which keep each half in turn, and a scaling.
 
-        kind is "affine" or "additive"; mask is "halves" or "checkerboard"; `before` has layers that come first.
+        kind is "additive", "affine" or "spline"; mask is "halves" or "checkerboard". waves: how many frequencies the networks
+        see the numbers in, beside the numbers themselves; 8 or so where densities have edges. `before` has layers that come
+        first.
         """
 
         def network(d_in, d_out):
-            return mlp(rng, (d_in, *hidden, d_out), activation, last=init.zeros)
+            return Sequential([Waves(waves), *mlp(rng, (d_in * (1 + 2 * waves), *hidden, d_out), activation, last=init.zeros)])
 
-        layers = [_coupling(kind, dimensions, Mask(mask, i % 2), network) for i in range(couplings)]
+        layers = [_coupling(kind, dimensions, mask, i, network) for i in range(couplings)]
         return Flow(Chain((*before, *layers, Scaling(init.zeros(rng, (dimensions,))))), (dimensions,))
 
     @staticmethod
@@ -99,7 +105,7 @@ class Flow:
             return Sequential([first, activation, middle, activation, last])
 
         def block(n, mask, channels):
-            return [_coupling(kind, channels, Mask(mask, i % 2), network) for i in range(n)]
+            return [_coupling(kind, channels, mask, i, network) for i in range(n)]
 
         def scale(H, W, C, more):
             if not more:
@@ -134,147 +140,143 @@ class Flow:
 
 # Couplings
 
+REACH = 5.0  # of splines and of the longest wave: standardised data lies within, and so do the latents
+
 
 @module
-class Mask:
-    """b: which numbers of an example a coupling keeps. By channel the first half of them, or every other field of a board.
+class Halves:
+    """Keeps the first half of the channels and moves the second; with an odd parity the other way round (RealNVP, eq. 4-5).
 
-    "halves" counts along the last axis: the channels of images. "checkerboard" counts rows plus columns of images, whose
-    channels stay together, and the positions in vectors. Parity 1 keeps what parity 0 moves.
-    ValueError for other settings, and for an odd number of channels to be halved.
+    ValueError for an odd number of channels.
     """
 
-    kind: str
     parity: int
 
-    def __post_init__(self):
-        if self.kind not in ("halves", "checkerboard") or self.parity not in (0, 1):
-            seen = f"{self.kind!r} and {self.parity!r}"
-            raise ValueError(f"Mask: kind must be 'halves' or 'checkerboard', and parity 0 or 1, not {seen}")
+    def split(self, x):
+        _require_even_channels(x.shape[-1])
+        return self._in_order(*ops.split(x, 2))
 
-    def __call__(self, x):
+    def join(self, kept, moved):
+        return ops.concatenate(*self._in_order(kept, moved), axis=-1)
+
+    def total(self, log_slope):
+        return per_example(log_slope)
+
+    def _in_order(self, a, b):
+        return (b, a) if self.parity % 2 else (a, b)
+
+
+@module
+class Checkerboard:
+    """Keeps every other field of a board, with an odd parity the others (RealNVP, section 3.4, eq. 9).
+
+    The board counts rows plus columns of images, whose channels stay together, and the positions in vectors. What is moved is
+    computed at the kept fields too, and left out.
+    """
+
+    parity: int
+
+    def split(self, x):
+        return ops.where(self._b(x), x, 0), x
+
+    def join(self, kept, moved):
+        return ops.where(self._b(kept), kept, moved)
+
+    def total(self, log_slope):
+        return per_example(ops.where(self._b(log_slope), 0, log_slope))
+
+    def _b(self, x):
         """b for x (N, ..., C), booleans that broadcast against x."""
         xp, (_, *positions, channels) = array_module(ops.stop_gradient(x)), x.shape
-        if self.kind == "halves":
-            _require_even_channels(channels)
-            return (xp.arange(channels) < channels // 2) != self.parity
         count = xp.indices(positions or (channels,)).sum(axis=0) + self.parity
         return (count % 2 == 0)[..., None] if positions else count % 2 == 0
 
 
 @module
-class AdditiveCoupling:
-    """z = x where b = 1, and x + t(b x) elsewhere. It moves, and stretches nothing (NICE, section 3.2)."""
+class Coupling:
+    """z = x where b = 1, and law(x; network(b x)) elsewhere: an increasing map of each number x that the kept ones choose.
 
-    network: object  # C channels -> C channels
-    mask: Mask
+    The Jacobian is triangular, with ones and the law's slopes on its diagonal (RealNVP, eq. 6).
+    """
+
+    network: object  # what is kept -> law.parameters numbers for each number that is moved
+    law: object  # of a number x and its parameters: to_latent(x, parameters) -> (z, log dz/dx), and to_data
+    mask: object  # Halves or Checkerboard
 
     def to_latent(self, x):
-        return x + self._shift(x), _constant(x, 0)
+        return self._through(x, self.law.to_latent)
 
     def to_data(self, z):
-        return z - self._shift(z), _constant(z, 0)
+        return self._through(z, self.law.to_data)
 
-    def _shift(self, x):
-        kept = self.mask(x)
-        return ops.where(kept, 0, self.network(ops.where(kept, x, 0)))
+    def _through(self, x, law):
+        kept, moved = self.mask.split(x)
+        y, log_slope = law(moved, self.network(kept))
+        return self.mask.join(kept, y), self.mask.total(log_slope)
 
 
 @module
-class AffineCoupling:
-    """z = x where b = 1, and x e^s + t elsewhere, where (s, t) are functions of b x (RealNVP, eq. 9).
+class Additive:
+    """z = x + t: it moves, and stretches nothing (NICE, section 3.2)."""
+
+    parameters = 1  # t
+
+    def to_latent(self, x, t):
+        return x + t, 0 * x
+
+    def to_data(self, z, t):
+        return z - t, 0 * z
+
+
+@module
+class Affine:
+    """z = x e^s + t (RealNVP, eq. 8).
 
     s is scale tanh(...) with one learned scale for each channel: while it is small, no network can make e^s overflow.
     """
 
-    network: object  # C channels -> 2 C channels, s before t
-    scale: Array  # (C,)
-    mask: Mask
+    scale: Array  # (C,), one for each channel that is moved
+    parameters = 2  # what s is made of, and t
 
-    def to_latent(self, x):
-        s, t = self._scale_and_shift(x)
-        return x * ops.exp(s) + t, _per_example(s)
+    def to_latent(self, x, parameters):
+        s, t = self._scale_and_shift(parameters)
+        return x * ops.exp(s) + t, s
 
-    def to_data(self, z):
-        s, t = self._scale_and_shift(z)
-        return (z - t) * ops.exp(-s), -_per_example(s)
+    def to_data(self, z, parameters):
+        s, t = self._scale_and_shift(parameters)
+        return (z - t) * ops.exp(-s), -s
 
-    def _scale_and_shift(self, x):
-        kept = self.mask(x)
-        s, t = ops.split(self.network(ops.where(kept, x, 0)), 2)
-        return ops.where(kept, 0, self.scale * ops.tanh(s)), ops.where(kept, 0, t)
-
-
-# Layers without a network
+    def _scale_and_shift(self, parameters):
+        s, t = ops.split(parameters, 2)
+        return self.scale * ops.tanh(s), t
 
 
 @module
-class Scaling:
-    """z = x e^s, with a learned s for each number of an example (NICE, section 3.3)."""
+class Spline:
+    """z = a spline of x within [-reach, reach], of K bins, and z = x beyond: a curve where the affine law has a line.
 
-    log_scale: Array
+    So one coupling can part the mass of a column into several heaps. Source: Durkan et al. 2019; see nn/splines.py.
+    """
 
-    def to_latent(self, x):
-        return x * ops.exp(self.log_scale), _constant(x, 1) * self.log_scale.sum()
-
-    def to_data(self, z):
-        return z * ops.exp(-self.log_scale), _constant(z, -1) * self.log_scale.sum()
-
-
-@module
-class Permutation:
-    """z[..., i] = x[..., order[i]]: exchanges numbers, and keeps volumes. ValueError unless each of 0 .. C - 1 comes once."""
-
-    order: tuple
+    bins: int = 16
+    reach: float = REACH
 
     def __post_init__(self):
-        object.__setattr__(self, "order", tuple(int(i) for i in self.order))  # structure: there is nothing to be learned
-        if sorted(self.order) != list(range(len(self.order))):
-            raise ValueError(f"Permutation: {self.order} must contain each of 0 .. {len(self.order) - 1} once")
+        if self.bins < 1 or not self.reach > 0:
+            raise ValueError(f"Spline: bins = {self.bins} must be at least 1, and reach = {self.reach} positive")
 
-    def to_latent(self, x):
-        return self._reordered(x, self.order), _constant(x, 0)
+    @property
+    def parameters(self):
+        return 3 * self.bins - 1  # widths, heights and slopes at the inner knots
 
-    def to_data(self, z):
-        return self._reordered(z, np.argsort(self.order)), _constant(z, 0)
+    def to_latent(self, x, parameters):
+        return rational_quadratic(x, self._of_each(x, parameters), self.reach)
 
-    def _reordered(self, x, order):
-        require_last_axis("Permutation", x, len(self.order), "the order must name every channel")
-        return ops.take(x, list(order), axis=-1)
+    def to_data(self, z, parameters):
+        return rational_quadratic(z, self._of_each(z, parameters), self.reach, inverse=True)
 
-
-@module
-class Squeeze:
-    """(N, H, W, C) -> (N, H/2, W/2, 4C): each 2 x 2 pixels become the channels of one (RealNVP, section 3.6)."""
-
-    def to_latent(self, x):
-        """ValueError for vectors, and for an odd height or width."""
-        if len(x.shape) != 4 or x.shape[1] % 2 or x.shape[2] % 2:
-            raise ValueError(f"Squeeze: x has shape {tuple(x.shape)}, not (N, H, W, C) with even H and W: pad the images")
-        N, H, W, C = x.shape
-        blocks = ops.reshape(x, shape=(N, H // 2, 2, W // 2, 2, C)).transpose(0, 1, 3, 2, 4, 5)
-        return ops.reshape(blocks, shape=(N, H // 2, W // 2, 4 * C)), _constant(x, 0)
-
-    def to_data(self, z):
-        """ValueError unless there are four channels for each of the image's."""
-        if len(z.shape) != 4 or z.shape[3] % 4:
-            raise ValueError(f"Squeeze: z has shape {tuple(z.shape)}, not (N, H, W, C) with C a multiple of 4")
-        N, H, W, C = z.shape
-        blocks = ops.reshape(z, shape=(N, H, W, 2, 2, C // 4)).transpose(0, 1, 3, 2, 4, 5)
-        return ops.reshape(blocks, shape=(N, 2 * H, 2 * W, C // 4)), _constant(z, 0)
-
-
-@module
-class Flatten:
-    """(N, *shape) -> (N, D)."""
-
-    shape: tuple
-
-    def to_latent(self, x):
-        return ops.flatten(x, start=1), _constant(x, 0)
-
-    def to_data(self, z):
-        return ops.reshape(z, shape=(z.shape[0], *self.shape)), _constant(z, 0)
+    def _of_each(self, x, parameters):
+        return ops.reshape(parameters, shape=(*x.shape, self.parameters))
 
 
 @module
@@ -298,84 +300,37 @@ class FactorOut:
         return ops.concatenate(ops.reshape(done, shape=tuple(x.shape)), x, axis=-1), log_det
 
 
-# Preparation of the data, part of the density
-
-
 @module
-class Rescale:
-    """z = (x - low) / (high - low): takes [low, high] to [0, 1]. With (0, 256) it takes 8-bit grey levels plus noise there."""
+class Waves:
+    """x -> (x, sin(pi k x / 5), cos(pi k x / 5) for k = 1 .. n): (N, D) -> (N, (1 + 2n) D). Their networks turn sharply."""
 
-    low: float
-    high: float
+    n: int
 
     def __post_init__(self):
-        if not self.low < self.high:
-            raise ValueError(f"Rescale: low = {self.low} must be less than high = {self.high}")
+        if self.n < 0:
+            raise ValueError(f"Waves: waves = {self.n} must be at least 0")
 
-    def to_latent(self, x):
-        return (x - self.low) / (self.high - self.low), _constant(x, -self._log_volume(x))
-
-    def to_data(self, z):
-        return z * (self.high - self.low) + self.low, _constant(z, self._log_volume(z))
-
-    def _log_volume(self, x):
-        return math.prod(x.shape[1:]) * math.log(self.high - self.low)
-
-
-@module
-class Logit:
-    """z = logit(p) with p = alpha + (1 - 2 alpha) x: takes [0, 1] to numbers of any size, in which Gaussians feel at home.
-
-    dz/dx = (1 - 2 alpha) / (p (1 - p)), and -log(p (1 - p)) = softplus(z) + softplus(-z). alpha > 0 keeps black and white
-    finite; the density then has tails a little beyond [0, 1]. (RealNVP's p = alpha + (1 - alpha) x is 1 for white.)
-    """
-
-    alpha: float = 0.05
-
-    def __post_init__(self):
-        if not 0 <= self.alpha < 0.5:
-            raise ValueError(f"Logit: alpha is {self.alpha}; it must be at least 0 and less than 1/2, such as 0.05")
-
-    def to_latent(self, x):
-        """ValueError for x that does not lie within p's (0, 1), as grey levels that nobody divided by their number."""
-        p = self.alpha + (1 - 2 * self.alpha) * x
-        values = ops.stop_gradient(p)
-        if isinstance(values, np.ndarray) and values.size and not (values.min() > 0 and values.max() < 1):
-            raise ValueError(  # on a GPU nobody looks: the answer would have to be waited for
-                f"Logit: x lies in [{ops.stop_gradient(x).min():g}, {ops.stop_gradient(x).max():g}], but pixels must lie in "
-                "[0, 1] (inside it, if alpha is 0); dequantise grey levels with data.prepare"
-            )
-        z = ops.log(p) - ops.log1p(-p)
-        return z, self._log_stretch(z)
-
-    def to_data(self, z):
-        return (ops.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha), -self._log_stretch(z)
-
-    def _log_stretch(self, z):
-        return _per_example(ops.softplus(z) + ops.softplus(-z) + math.log(1 - 2 * self.alpha))
+    def __call__(self, x):
+        k = array_module(ops.stop_gradient(x)).arange(1, self.n + 1, dtype=x.dtype)
+        angles = ops.flatten(x[..., None] * (k * (math.pi / REACH)), start=1)
+        return ops.concatenate(x, ops.sin(angles), ops.cos(angles), axis=-1)
 
 
 # Building blocks
 
 
-def _coupling(kind, channels, mask, network):
+def _coupling(kind, channels, mask, parity, network):
     """A coupling of the kind, by network(c_in, c_out); its last layer begins as zeros, and so the coupling as the identity."""
-    if mask.kind == "halves":
+    masks = {"halves": Halves, "checkerboard": Checkerboard}
+    if mask not in masks:
+        raise ValueError(f"Flow: mask must be 'halves' or 'checkerboard', not {mask!r}")
+    if mask == "halves":
         _require_even_channels(channels)
-    if kind == "additive":
-        return AdditiveCoupling(network(channels, channels), mask)
-    if kind != "affine":
-        raise ValueError(f"Flow: kind must be 'additive' or 'affine', not {kind!r}")
-    return AffineCoupling(network(channels, 2 * channels), init.ones(None, (channels,)), mask)
-
-
-def _constant(x, value):
-    """The same number for each example, (N,)."""
-    return array_module(ops.stop_gradient(x)).full(x.shape[0], value, x.dtype)
-
-
-def _per_example(x):
-    return x.sum(axis=tuple(range(1, len(x.shape))))
+        channels //= 2
+    laws = {"additive": Additive(), "affine": Affine(init.ones(None, (channels,))), "spline": Spline()}
+    if kind not in laws:
+        raise ValueError(f"Flow: kind must be 'additive', 'affine' or 'spline', not {kind!r}")
+    return Coupling(network(channels, channels * laws[kind].parameters), laws[kind], masks[mask](parity))
 
 
 def _require_even_channels(channels):
