@@ -5,6 +5,7 @@ acceptance that the kernel itself computes, is then compared with that of the wa
 """
 
 import math
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -18,7 +19,7 @@ from tinygen.mcmc import AdjustedLangevin, Hamiltonian, Langevin, Point, RandomW
 few = settings(max_examples=20, deadline=None)
 steps = st.floats(0.05, 0.8)
 close = np.testing.assert_allclose
-KERNELS = [Langevin(0.1), AdjustedLangevin(0.3), RandomWalk(0.8), Hamiltonian(0.3, 3)]
+KERNELS = [Langevin(0.1), AdjustedLangevin(0.3), RandomWalk(0.8), RandomWalk(0.1, 3.0), Hamiltonian(0.3, 3)]
 ADJUSTED = KERNELS[1:]
 
 
@@ -34,10 +35,13 @@ def gaussian(variance):
 
 
 class Given:
-    """In place of a Generator: its normal numbers are given."""
+    """In place of a Generator: its normal numbers are given, and its uniform ones."""
 
-    def __init__(self, noise):
-        self.noise = noise
+    def __init__(self, noise, uniform=0.5):
+        self.noise, self.given_uniform = noise, uniform
+
+    def uniform(self, shape, dtype):
+        return np.full(shape, self.given_uniform, dtype)
 
     def normal(self, shape, dtype):
         return np.broadcast_to(self.noise, shape).astype(dtype)
@@ -129,6 +133,16 @@ def test_a_trajectory_leads_back_and_keeps_volumes_and_almost_the_energy(step, l
     assert (abs(np.linalg.det(np.stack(moved, axis=-1)) - 1) < 1e-6 * size).all()
 
 
+@pytest.mark.parametrize("leapfrogs", [1, 2, 5, 50])
+def test_a_ball_in_a_bowl_swings_for_as_long_as_the_steps_last(leapfrogs):
+    """x'' = -x: x(t) = x cos t + v sin t, at t = L epsilon, up to O(epsilon^2)."""
+    x, v = Generator(0).normal((2, 5, 3), np.float64)
+    kernel, t = Hamiltonian(0.01, leapfrogs), 0.01 * leapfrogs
+    end, end_v = kernel.roll(gaussian(1.0), kernel.start(gaussian(1.0), x), v)
+    close(end.x, x * math.cos(t) + v * math.sin(t), atol=1e-4 * t)
+    close(end_v, v * math.cos(t) - x * math.sin(t), atol=1e-4 * t)
+
+
 def test_the_energy_error_of_a_trajectory_falls_with_the_square_of_its_step():
     rng = Generator(0)
     x, v = rng.normal((50, 2), np.float64), rng.normal((50, 2), np.float64)
@@ -199,7 +213,7 @@ VARIANCES = np.array([1.0, 0.4])
 BOUND = 5 * math.sqrt(2 / 20_000)  # five standard errors of a variance from that many chains, relative: 5%
 
 
-@pytest.mark.parametrize("kernel", [AdjustedLangevin(0.25), RandomWalk(0.9), Hamiltonian(0.4, 3)])
+@pytest.mark.parametrize("kernel", [AdjustedLangevin(0.25), RandomWalk(0.9), RandomWalk(0.4, 2.0), Hamiltonian(0.4, 3)])
 def test_adjusted_chains_forget_a_wrong_start_and_have_the_variance_of_the_target(kernel):
     found, acceptance = variance_of_many_chains(kernel, VARIANCES)
     close(found, VARIANCES, rtol=BOUND)
@@ -242,7 +256,7 @@ def test_states_have_any_shape_and_keep_it_and_their_dtype(kernel, shape, dtype)
 
 @pytest.mark.parametrize("kernel", ADJUSTED)
 def test_a_chain_moves_where_it_accepts_and_carries_what_is_true_where_it_is(kernel):
-    kernel = type(kernel)(kernel.step * 3, *([3] if isinstance(kernel, Hamiltonian) else []))  # often rejected
+    kernel = replace(kernel, step=kernel.step * 3)  # often rejected
     x, accepted = Generator(0).normal((40, 2), np.float64), []
     for point, accepts in islice(mcmc.walk(kernel, two_hills, x, Generator(1)), 6):
         np.testing.assert_array_equal((point.x != x).any(axis=1), accepts)
@@ -266,6 +280,46 @@ def test_proposals_are_accepted_as_often_as_r_says():
     _, accepts = next(mcmc.walk(kernel, gaussian(0.5), x, Generator(0)))
     assert accepts[expected == 1].all()
     assert accepts.mean() == pytest.approx(expected.mean(), abs=5 * 0.5 / math.sqrt(len(x)))
+
+
+# A random walk of many lengths
+
+
+def test_the_lengths_of_a_random_walk_are_uniform_between_the_logarithms_of_two():
+    kernel, x, n = RandomWalk(0.02, 3.0), np.zeros((20_000, 2)), 20_000
+    sigma = kernel.propose(gaussian(1.0), kernel.start(gaussian(1.0), x), OnesOf(Generator(0)))[0].x
+    np.testing.assert_array_equal(sigma[:, 0], sigma[:, 1])  # one for each chain
+    u = np.log(sigma[:, 0] / 0.02) / math.log(3.0 / 0.02)
+    distance = abs(np.sort(u) - (np.arange(n) + 0.5) / n).max()
+    assert distance < 1.95 / math.sqrt(n)  # Kolmogorov's statistic, exceeded by chance once in a thousand
+
+
+class OnesOf:
+    """A Generator whose normal numbers are all 1."""
+
+    def __init__(self, rng):
+        self.uniform = rng.uniform
+
+    def normal(self, shape, dtype):
+        return np.ones(shape, dtype)
+
+
+def test_only_the_long_moves_of_a_random_walk_find_a_far_island():
+    def islands(x):
+        return ops.logsumexp(
+            ops.stack(-0.5 * ((x / 0.05) ** 2).sum(axis=1), -0.5 * (((x - 4) / 0.05) ** 2).sum(axis=1)), axis=0
+        )
+
+    found = [mcmc.run(kernel, islands, np.zeros((2000, 1)), Generator(0), 600).x.mean() / 4 for kernel in
+             (RandomWalk(0.05), RandomWalk(0.05, 8.0))]  # fmt: skip
+    assert found[0] == pytest.approx(0, abs=0.01)
+    assert found[1] == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(2000))
+
+
+@pytest.mark.parametrize("longest, message", [(0.1, "shorter than the step 0.5"), (math.inf, "positive Python number")])
+def test_a_longest_move_that_is_none_is_refused(longest, message):
+    with pytest.raises(ValueError, match=message):
+        RandomWalk(0.5, longest)
 
 
 # Limits

@@ -299,6 +299,34 @@ def test_clouds_lie_over_what_is_under_them_and_a_way_begins_with_a_dot(tmp_path
     np.testing.assert_allclose(dot.get_offsets(), points[0][:1])
 
 
+def test_a_landscape_is_darkest_in_its_valley_and_a_way_runs_from_a_ring_to_a_dot(tmp_path, drawn):
+    extent, n = (-4, 4, -2, 6), 40
+    points, _ = plot.plane(extent, n)
+    energy = 7 + ((points - (2, 4)) ** 2).sum(axis=1).reshape(n, n)
+    ways, ends = np.random.default_rng(0).normal(size=(2, 5, 2)), np.array([(-2.0, 0.0), (1.0, 1.0)])
+    plot.landscape(energy, tmp_path / "a.png", extent, [], np.zeros((0, 2)))
+    page = imread(tmp_path / "a.png")[..., :3].sum(axis=2)
+    row, column = (page[60:-60, 60:-60] < 1.0).nonzero()  # the valley, above and to the right of the middle
+    assert row.mean() + 60 < page.shape[0] / 2 and column.mean() + 60 > page.shape[1] / 2
+
+    plot.landscape(energy, tmp_path / "b.png", extent, ways, ends, title="energy", depth=4.0)
+    filled, lines, dots = drawn[1].collections
+    np.testing.assert_allclose(filled.levels[[0, -1]], [0, 4])  # measured from the bottom of the valley
+    np.testing.assert_allclose(np.diff(lines.levels), 0.5)
+    np.testing.assert_allclose(dots.get_offsets(), ends)
+    for way, (line, ring, dot) in zip(ways, np.reshape(drawn[1].lines, (2, 3))):
+        np.testing.assert_allclose(line.get_xydata(), way)
+        np.testing.assert_allclose([*ring.get_xydata(), *dot.get_xydata()], way[[0, -1]])
+        assert ring.get_markerfacecolor() == "white" != dot.get_markerfacecolor() == line.get_color()
+    assert drawn[1].get_xlim() == (-4, 4) and drawn[1].get_ylim() == (-2, 6) and drawn[1].get_title() == "energy"
+
+
+def test_what_is_no_landscape_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"landscape: values must be \(n, n\); got \(400,\): reshape"):
+        plot.landscape(np.zeros(400), tmp_path / "a.png", (0, 1, 0, 1), [], np.zeros((0, 2)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_cloud_is_refused(tmp_path):
     for panels, under in (([np.zeros((3, 3))], None), ([], None), ([np.zeros((3, 2))], [])):
         with pytest.raises(ValueError, match=r"clouds: panels must be arrays \(n, 2\), with as many under them; got"):

@@ -90,19 +90,34 @@ class AdjustedLangevin:
 
 @module
 class RandomWalk:
-    """x' = x + sigma eps: symmetric, so it needs no gradient, and p may have jumps; sigma > 0."""
+    """x' = x + sigma eps: symmetric, so it needs no gradient, and p may have jumps; sigma = step > 0.
+
+    Or sigma is drawn anew for each move, log-uniformly from [step, longest]: a proposal that is a mixture of symmetric ones is
+    symmetric too. Short moves stay in a mode, long ones find others, and the widths of the modes need not be known.
+    """
 
     step: float
+    longest: float = None
 
     def __post_init__(self):
         _require_positive("RandomWalk", "step", self.step)
+        if self.longest is not None:
+            _require_positive("RandomWalk", "longest", self.longest)
+            if self.longest < self.step:
+                raise ValueError(f"RandomWalk: longest is {self.longest}, shorter than the step {self.step}; swap them")
 
     def start(self, log_density, x):
         return Point(x, _checked(log_density(x), x))
 
     def propose(self, log_density, point, rng):
-        new = self.start(log_density, point.x + self.step * _noise(point.x, rng))
+        new = self.start(log_density, point.x + self.sigma(point.x, rng) * _noise(point.x, rng))
         return new, new.log_p - point.log_p
+
+    def sigma(self, x, rng):
+        """A number, or one for each chain, (N, 1, ...)."""
+        if self.longest is None:
+            return self.step
+        return self.step * (self.longest / self.step) ** rng.uniform((len(x), *[1] * (x.ndim - 1)), x.dtype)
 
 
 @module

@@ -322,6 +322,8 @@ def _text_width(text, size):
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
+    if not text:
+        return 0
     points = TextPath((0, 0), text, size, prop=FontProperties(STYLE["font.family"])).get_extents().width
     return math.ceil(points * DPI / 72)
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import Generator, check_grads, grad, ops
+from tinygen import Generator, check_grads, data, grad, ops
 from tinygen.autograd import tree
 from tinygen.density import Bounded, Energy, Sampler, Tractable, Unnormalised
 from tinygen.mcmc import AdjustedLangevin, Hamiltonian, Langevin, Point, RandomWalk
 from tinygen.models import ebm
 from tinygen.models.ebm import EBM, Waves, contrastive_loss, train_step
-from tinygen.optim import SGD, Adam
+from tinygen.optim import SGD, Adam, cosine
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32)
@@ -41,7 +41,7 @@ def small_convolutional(shape=(2, 2, 1), **settings):
 
 
 def small_waves(shape=(2, 2, 1), **settings):
-    return awake(EBM.mlp(Generator(1), shape, hidden=(6, 5), frequency=0.7, **settings))
+    return awake(EBM.mlp(Generator(1), shape, hidden=(6, 5), frequencies=(0.5, 1.0), **settings))
 
 
 SMALL = [small_mlp, small_waves, small_convolutional]
@@ -198,14 +198,21 @@ def test_log_z_of_a_plane_does_not_depend_on_the_grid(seed):
     assert gaussian == pytest.approx(math.log(2 * math.pi), abs=1e-6)
 
 
-def test_waves_are_sines_and_cosines_of_the_frequency_that_was_asked_for():
-    waves = Waves.init(Generator(0), 3, 4000, frequency=2.5)
-    assert waves.weight.shape == (3, 2000) and waves.weight.std() == pytest.approx(2.5, rel=5 / math.sqrt(2 * 6000))
-    u = Generator(1).normal((5, 3))
+def test_waves_are_sines_and_cosines_of_frequencies_in_equal_ratios():
+    waves = Waves.init(Generator(0), 4000, 10, lowest=0.5, highest=8.0)
+    assert waves.weight.shape == (4000, 5)
+    close(waves.weight.std(axis=0), [0.5, 1, 2, 4, 8], rtol=5 / math.sqrt(2 * 4000))
+    waves, u = Waves.init(Generator(0), 3, 8, 0.5, 2.0), Generator(1).normal((5, 3))
     angle = u @ waves.weight
     close(waves(u), np.concatenate([np.sin(angle), np.cos(angle)], axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("lowest, highest", [(0, 1), (2, 1), (1, math.inf), (math.nan, 1)])
+def test_waves_that_are_not_pairs_or_have_no_frequencies_are_refused(lowest, highest):
     with pytest.raises(ValueError, match="7 features are not pairs of a sine and a cosine; give an even number"):
-        Waves.init(Generator(0), 3, 7, frequency=1.0)
+        Waves.init(Generator(0), 3, 7, 1.0, 2.0)
+    with pytest.raises(ValueError, match=f"the frequencies are {lowest} to {highest}; both must be positive"):
+        Waves.init(Generator(0), 3, 8, lowest, highest)
 
 
 def test_an_ebm_has_an_energy_and_samples_and_no_likelihood():
@@ -294,6 +301,25 @@ def test_a_step_is_a_function_of_its_state_its_batch_and_its_numbers():
     assert set(metrics) == {"loss", "acceptance"}
 
 
+def test_a_batch_is_prepared_first_and_the_step_is_limited_and_averaged():
+    model, negatives = small_mlp(), Draws(BITS[:4], [1] * 4)
+    step = train_step(SGD(1.0), negatives, 1, prepare=lambda batch, rng: batch / 16, limit=1e-3, decay=0.75)
+    state, metrics = step(ebm.start(model, SGD(1.0), averaged=True), 16 * BITS[12:], Generator(0))
+    assert float(metrics["loss"]) == pytest.approx(contrastive_loss(model, BITS[12:], BITS[:4]), rel=1e-9)
+    moves = [b - a for a, b in zip(network_of(model), network_of(state.training.params))]
+    assert metrics["gradient_norm"] > 1e-2
+    assert math.sqrt(sum((move**2).sum() for move in moves)) == pytest.approx(1e-3, rel=1e-6)
+    decay = min(0.75, 1 / 10)  # that of `optim.ema` at its first step
+    for a, move, average in zip(network_of(model), moves, network_of(state.training.best)):
+        close(average - a, (1 - decay) * move, rtol=1e-6, atol=1e-12)
+
+
+def test_without_a_kernel_samples_are_drawn_by_steps_of_a_hundredth_of_the_smallest_variance():
+    model = small_mlp(std=np.array([0.2, 0.5, 1.0, 3.0]).reshape(2, 2, 1))
+    a, b = (model.sample(Generator(0), 3, kernel, steps=5) for kernel in (None, AdjustedLangevin(0.01 * 0.2**2)))
+    close(a, b, rtol=1e-5)
+
+
 def test_samples_have_the_density_of_the_grid():
     model = awake(EBM.mlp(Generator(3), (1,), hidden=(6,)), seed=2)
     axis = np.linspace(-6, 6, 2001)[:, None]
@@ -307,6 +333,32 @@ def test_samples_have_the_density_of_the_grid():
         distance = abs(np.interp(np.sort(x), axis[:, 0], cdf) - (np.arange(n) + 0.5) / n).max()
         assert distance < 1.95 / math.sqrt(n)  # Kolmogorov's statistic, exceeded by chance once in a thousand
     assert abs(mean) > 0.1 or abs(second - 1) > 0.1  # it is not the Gaussian of the start
+
+
+@pytest.mark.parametrize("name, finest, bound", [("two_moons", 0.2, 0.05), ("rings", 0.08, 0.1)])
+def test_a_learned_density_of_the_plane_comes_close_to_the_true_one(name, finest, bound):
+    """KL(truth || model) = E[log truth - log model], with log Z, as sums over a grid; before training it is a Gaussian's."""
+    toy, rng, n_steps = data.toy.load(name), Generator(0), 300
+    axis = (np.arange(100) + 0.5) / 100 * 12 - 6
+    points, area = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(np.float32), 0.12**2
+    truth = toy.log_prob(points)
+    p = np.exp(truth) * area
+    assert p.sum() == pytest.approx(1, abs=2e-3)
+
+    def divergence(model):
+        return float(p @ (truth - model.log_density(points) + model.log_partition(points, area)))
+
+    x = toy.sample(rng, 5000)
+    std = x.std(axis=0)
+    model = EBM.mlp(rng, (2,), (128, 128), mean=x.mean(axis=0), std=std, frequencies=(1.0, 0.7 * float(std.max()) / finest))
+    optimiser, kernel = Adam(cosine(1e-2, n_steps, final=5e-4)), RandomWalk(finest / 2, longest=2 * float(std.max()))
+    state = ebm.start(model, optimiser, rng, chains=256, averaged=True)
+    step = train_step(optimiser, kernel, k=8, decay=0.99)
+    for i in range(n_steps):
+        state, _ = step(state, toy.sample(Generator(1).at(i), 256), rng.at(i))
+    before, after = divergence(model), divergence(state.training.best)
+    assert before > 0.8
+    assert 0 < after < bound
 
 
 # Refusals

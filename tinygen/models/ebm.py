@@ -43,16 +43,16 @@ class EBM:
     # Networks. A smooth activation makes a smooth score: with relu it would be piecewise constant, and chains would rattle.
 
     @staticmethod
-    def mlp(rng, shape, hidden=(128, 128), activation=ops.tanh, mean=0.0, std=1.0, frequency=None):
+    def mlp(rng, shape, hidden=(128, 128), activation=ops.tanh, mean=0.0, std=1.0, frequencies=None):
         """A fully connected energy; mean and std are numbers or arrays of the shape of an example.
 
-        With a frequency, the first hidden layer is one of `Waves`, for densities with details as fine as std / frequency.
+        With frequencies (lowest, highest), the first hidden layer is one of `Waves`, for details as fine as std / highest.
         """
         pixels, last = math.prod(shape), init.zeros
-        if frequency is None:
+        if frequencies is None:
             network = mlp(rng, (pixels, *hidden, 1), activation, init.lecun_normal, last)
         else:
-            waves = Waves.init(rng, pixels, hidden[0], frequency)
+            waves = Waves.init(rng, pixels, hidden[0], *frequencies)
             network = Sequential([waves, *mlp(rng, (*hidden, 1), activation, init.lecun_normal, last)])
         return EBM(Sequential([Flatten(), *network.layers]), *_base(shape, mean, std))
 
@@ -116,17 +116,20 @@ class EBM:
 class Waves:
     """(sin(u W), cos(u W)): u (N, D), W (D, n / 2) -> (N, n). A network of u alone learns what is smooth first and long.
 
-    Source: Tancik et al. 2020, eq. 5, where W ~ N(0, frequency^2) is kept; here it is trained.
+    W begins with columns from N(0, f^2 I), their f from the lowest to the highest in equal ratios, so that coarse and fine
+    structure have as many each. Source: Tancik et al. 2020, eq. 5, with one f for all, and W kept; here it is trained.
     """
 
     weight: Array
 
     @classmethod
-    def init(cls, rng, d, n, frequency):
-        """ValueError unless n, the number of features, is even."""
+    def init(cls, rng, d, n, lowest, highest):
+        """ValueError unless n, the number of features, is even, and 0 < lowest <= highest."""
         if n % 2:
             raise ValueError(f"Waves: {n} features are not pairs of a sine and a cosine; give an even number")
-        return cls(init.normal(frequency)(rng, (d, n // 2)))
+        if not 0 < lowest <= highest < math.inf:
+            raise ValueError(f"Waves: the frequencies are {lowest} to {highest}; both must be positive, the lower one first")
+        return cls(np.geomspace(lowest, highest, n // 2, dtype=np.float32) * rng.normal((d, n // 2)))
 
     def __call__(self, u):
         angle = u @ self.weight
