@@ -1,5 +1,5 @@
 # %% [markdown]
-"""A generative adversarial network forges digits, and a discriminator tells on it (draft: minutes, not yet run at full length)
+"""A generator forges digits, and a discriminator tells on it (about 1 minute; --data mnist about 35 minutes)
 
 A generator turns noise z ~ N(0, I) into an image. It never sees a digit. A discriminator sees digits and forgeries, and learns
 to tell which is which; the generator learns, through the discriminator's gradient, to make that harder:
@@ -14,13 +14,13 @@ and images can be told apart. Run this file with `python -m demos gan`, or cell 
 import numpy as np
 
 from demos.options import options, plain_errors
-from tinygen import Generator, data, optim, plot, train
+from tinygen import Generator, data, metrics, optim, plot, train
 from tinygen.models import gan
 
 chosen = options(
     "gan",
     "Train a DCGAN, look at what it makes, and test whether its samples can be told from test images.",
-    steps={"digits": 2000, "mnist": 10_000, "quick": 10},
+    steps={"digits": 2500, "mnist": 24_000, "quick": 10},
     objective={"choices": tuple(gan.OBJECTIVES), "default": "r1", "help": "what the players minimise (default: %(default)s)"},
 )
 
@@ -49,11 +49,11 @@ def scale(grey, rng):
 # still. Critics, whose value is a distance only if they are trained to the end, take five steps to each of the generator's.
 
 # %%
-objective = gan.OBJECTIVES[chosen.objective]
+r1 = gan.r1({"digits": 0.1, "mnist": 1.0}[chosen.data])  # its weight depends on the number of pixels that make a difference
+objective = (gan.OBJECTIVES | {"r1": r1})[chosen.objective]
 rounds = 5 if chosen.objective in ("weight_clipping", "gradient_penalty") else 1
-channels, rate = {"digits": ((32, 64), 1e-3), "mnist": ((64, 128), 5e-4)}[chosen.data]
-model = gan.GAN.dcgan(Generator(chosen.seed), shape, latent=64, channels=channels)
-optimiser = optim.Adam(optim.cosine(rate, chosen.steps, final=rate / 10), beta1=0.0, beta2=0.99)
+model = gan.GAN.dcgan(Generator(chosen.seed), shape, latent=64, channels=(32, 64))
+optimiser = optim.Adam(optim.cosine(1e-3, chosen.steps, final=1e-4), beta1=0.0, beta2=0.99)
 state = gan.players(model, optimiser, optimiser, averaged=True)
 
 # %% [markdown]
@@ -63,7 +63,8 @@ state = gan.players(model, optimiser, optimiser, averaged=True)
 # the discriminator marks an image higher than a sample. At 1/2 it is guessing; near 1 the generator has lost.
 
 # %%
-step = gan.train_step(objective, optimiser, optimiser, rounds, decay=0.995, prepare=scale)
+decay = {"digits": 0.995, "mnist": 0.999}[chosen.data]
+step = gan.train_step(objective, optimiser, optimiser, rounds, decay=decay, prepare=scale)
 batches = data.Batches(images.train.images, 64 * rounds, chosen.seed)
 log_every = max(1, min(100, chosen.steps // 40))
 stages = []
@@ -105,6 +106,21 @@ seen = data.prepare_once("grey", images.train.images[: len(test)], images.levels
 samples = model.sample(rng, len(test))
 print(f"told apart by nearest neighbours: test images and samples {told_apart(test, samples):.3f}")
 print(f"                                  test and training images {told_apart(test, seen):.3f}; 0.5 is chance")
+
+# %% [markdown]
+# ## Are they digits, and all of them?
+#
+# A classifier that was trained on the same training images, and knows nothing of the game, says how many samples it is sure of:
+# the share to which it gives one digit a probability above 0.9. A generator that makes only one digit well would shine here, so
+# its favourites are counted too.
+
+# %%
+judge = metrics.classifier(images, steps=3 if chosen.quick else None)
+for name, x in (("test images", test), ("samples", samples)):
+    each = np.bincount(judge.probabilities(x).argmax(axis=1), minlength=10) / len(x)
+    print(f"{name:12} {judge.recognised(x):.3f} sure; of each digit, in percent:", *(f"{share:2.0f}" for share in 100 * each))
+if chosen.data == "digits" and not chosen.quick:
+    print("expected with the default settings: sure of about 0.76 of the samples")
 
 # %% [markdown]
 # ## Pictures

@@ -92,7 +92,9 @@ def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smoot
         axes.margins(x=0.02)
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
         axes.set_axisbelow(True)
-        if len(series) > 1:
+        if len(series) > 4:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        elif len(series) > 1:
             axes.legend(loc="upper right")  # "best" takes seconds where there are many points
         _write(figure, path)
 

@@ -49,11 +49,16 @@ class GAN:
     # also with averaged parameters.
 
     @staticmethod
-    def mlp(rng, shape, latent, hidden=(128, 128)):
-        """Fully connected networks of the same hidden sizes; the generator's last layer is linear."""
+    def mlp(rng, shape, latent, hidden=(128, 128), waves=0):
+        """Fully connected networks of the same hidden sizes; the generator's last layer is linear.
+
+        D sees, beside x, sin(2^k x) and cos(2^k x) for k < waves. A network learns the finest features of a function last, and
+        with waves it need not (Tancik et al. 2020): D can be narrow peaks, and G is drawn to narrow modes.
+        """
         values = math.prod(shape)
         generator = [*mlp(rng, (latent, *hidden, values), ops.relu, he_normal), Unflatten(tuple(shape))]
-        discriminator = [Flatten(), *mlp(rng, (values, *reversed(hidden), 1), ops.leaky_relu, he_normal), _number]
+        sizes = (values * (1 + 2 * waves), *reversed(hidden), 1)
+        discriminator = [Flatten(), _Waves(waves), *mlp(rng, sizes, ops.leaky_relu, he_normal), _number]
         return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
 
     @staticmethod
@@ -82,6 +87,16 @@ class GAN:
     def sample(self, rng, n):
         """G(z) for z ~ N(0, I), (n, *shape)."""
         return self.generator(rng.normal((n, self.latent)))
+
+
+@module
+class _Waves:
+    """x (N, d) -> (x, sin x, cos x, sin 2x, cos 2x, ..., sin 2^(waves - 1) x, cos 2^(waves - 1) x), (N, d (1 + 2 waves))."""
+
+    waves: int
+
+    def __call__(self, x):
+        return ops.concatenate(x, *(f(2.0**k * x) for k in range(self.waves) for f in (ops.sin, ops.cos)), axis=1)
 
 
 def _number(x):
