@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import Generator, check_grads, grad
+from tinygen import Generator, check_grads, grad, vjp
 from tinygen.autograd import tree
+from tinygen.data.toy import load as toy_density
 from tinygen.density import Bounded, LowerBound, Sampler, Tractable, Unnormalised, bits_per_dim
 from tinygen.models.ddpm import DDPM, Schedule, both_from, cosine, linear, target, to_signed, to_unit, train_step
 from tinygen.nn.denoisers import MLP, UNet
-from tinygen.optim import Adam, begin
+from tinygen.optim import Adam, begin, minimise
+from tinygen.optim import cosine as decay_by_cosine
 
 few = settings(max_examples=25, deadline=None)
 close = np.testing.assert_allclose
@@ -25,10 +27,10 @@ KINDS = ["eps", "x0", "v"]
 
 
 class Given:
-    """In place of a Generator: its normal numbers are given, in float64, and taken in order; likewise its integers."""
+    """In place of a Generator: its normal numbers are given, in float64, and taken in order; likewise its uniform ones."""
 
-    def __init__(self, noise=(), integers=()):
-        self.rest, self.integers_left = np.ravel(noise), list(integers)
+    def __init__(self, noise=(), uniform=()):
+        self.rest, self.uniform_left = np.ravel(noise), list(uniform)
 
     def normal(self, shape, dtype=None):
         n = math.prod(shape)
@@ -36,10 +38,8 @@ class Given:
         taken, self.rest = self.rest[:n], self.rest[n:]
         return taken.reshape(shape)
 
-    def integers(self, low, high, n):
-        t = self.integers_left.pop(0)
-        assert low <= t < high
-        return np.full(n, t)
+    def uniform(self, shape, dtype=None):
+        return np.full(shape, self.uniform_left.pop(0))
 
 
 def gaussian_model(schedule, mean=0.0, std=1.0, predicts="eps", **settings):
@@ -197,6 +197,14 @@ def test_eta_1_on_all_times_is_ancestral_sampling(schedule):
     close(model.sample_ddim(Given(noise), 4, times=range(1, 7), eta=1.0), ancestral, rtol=1e-8)
 
 
+@pytest.mark.parametrize("eta", [0.3, 0.5, 1.0])
+def test_the_noise_of_ddim_is_eta_times_the_posterior_deviation(eta):
+    model, start = gaussian_model(linear(10), 0.5, 0.6), np.ones((1, 1))
+    at_0, at_1 = ([*model.steps_ddim(Given([z]), 1, [4, 10], eta, start=start)][1] for z in (0.0, 1.0))
+    before, after = model.schedule.abar[[4, 10]]
+    close(at_1 - at_0, eta * math.sqrt((1 - before) / (1 - after) * (1 - after / before)), rtol=1e-10)
+
+
 def test_no_noise_is_added_at_the_last_step():
     model = gaussian_model(linear(5), 0.5, 0.6, variance="large")
     rng = Given(np.ones(5))  # x_5, and one for each step but the last
@@ -258,11 +266,13 @@ def test_the_bound_is_the_sum_of_its_terms_and_random_terms_estimate_it():
     prior = 0.5 * (abar * x[:, 0] ** 2 - abar - math.log(1 - abar))
     terms = [model.bound_term(x, np.full(2, t), noise[t - 1]) for t in range(1, 5)]
     close(full.nats, -prior - sum(terms), rtol=1e-12)
-    estimates = [model.bound(x, Given(noise[t - 1], [t]), terms=1).nats for t in range(1, 5)]
-    close(np.mean(estimates, axis=0), full.nats, rtol=1e-12)
-    pairs = [model.bound(x, Given(noise[[s - 1, t - 1]], [s, t]), terms=2).nats for s in range(1, 5) for t in range(1, 5)]
-    close(np.mean(pairs, axis=0), full.nats, rtol=1e-12)
-    assert full.how == "variational" and model.bound(x, Given(noise[0], [3]), terms=1).how == "variational, 1 of 4 terms"
+    ends = np.log(range(1, 6)) / math.log(5)  # u between two of them means t = 1, 2, 3, 4
+    P, u = np.diff(ends), (ends[1:] + ends[:-1]) / 2
+    estimates = [P[t] * model.bound(x, Given(noise[t], [u[t]]), terms=1).nats for t in range(4)]
+    close(sum(estimates), full.nats, rtol=1e-12)
+    pairs = [P[s] * P[t] * model.bound(x, Given(noise[[s, t]], [u[s], u[t]]), terms=2).nats for s in range(4) for t in range(4)]
+    close(sum(pairs), full.nats, rtol=1e-12)
+    assert full.how == "variational" and model.bound(x, Given(noise[0], [0.5]), terms=1).how == "variational, 1 of 4 terms"
 
 
 def test_the_bound_sums_over_dimensions():
@@ -291,6 +301,26 @@ def test_a_sure_grey_level_has_a_finite_probability_however_wrong():
     model = gaussian_model(Schedule([1e-4]), mean=-1.0, std=0, levels=17, variance="large")
     nats = -model.bound_term(to_signed(np.arange(17), 17)[:, None], np.ones(17, int), np.zeros((17, 1), np.float32))
     close(nats, -0.5 * (np.arange(17) / 8) ** 2 / 1e-4, rtol=1e-4, atol=1e-5)
+
+
+def test_terms_are_drawn_with_the_odds_that_their_weights_undo():
+    """E[1 / P(t)] = T, and each t comes as often as 1 / weight says, within 5 standard errors."""
+    seen, T, n = [], 30, 100_000
+
+    class Noted(DDPM):
+        def bound_term(self, x0, t, eps, labels=None):
+            seen.append(t)
+            return np.ones(len(x0))
+
+    model = Noted(None, linear(T), (1,), levels=2)
+    nats = model.bound(np.zeros((n, 1)), Generator(0), terms=1).nats
+    prior = model.bound(np.zeros((1, 1)), Generator(0)).nats + T
+    weights = prior - nats
+    assert abs(weights.mean() - T) < 5 * weights.std() / math.sqrt(n)
+    for t in range(1, T + 1):
+        P = 1 / weights[seen[0] == t]
+        close(P, P[0], rtol=1e-9)
+        assert abs((seen[0] == t).mean() - P[0]) < 5 * math.sqrt(P[0] / n)
 
 
 # Guidance and labels
@@ -347,6 +377,13 @@ def test_the_perfect_denoiser_has_the_loss_that_cannot_be_avoided(predicts):
     assert wrong.mean() > floor + 5 * wrong.std() / math.sqrt(n)
 
 
+@pytest.mark.parametrize("shape", [(3,), (4, 4, 2)])
+def test_the_loss_is_a_mean_over_dimensions(shape):
+    """Of eps^2, for a network that says 0: on average 1, whatever the shape."""
+    loss = DDPM(lambda x, t, labels: 0 * x, linear(6), shape).loss(np.zeros((4000, *shape)), Generator(0))
+    assert abs(loss.mean() - 1) < 5 * math.sqrt(2 / math.prod(shape) / 4000)
+
+
 def test_every_time_is_trained_equally_often():
     seen = []
 
@@ -371,7 +408,7 @@ def networks(dtype=np.float64):
     for model, shape in (
         (DDPM.mlp(rng, 2, linear(4), width=6, depth=2, classes=3), (2,)),
         (DDPM.unet(rng, (4, 8, 1), cosine(4), channels=(4, 6), heads=2, classes=3, predicts="v"), (4, 8, 1)),
-        (DDPM.unet(rng, (4, 4, 2), cosine(4), channels=(4,), heads=2, classes=3, predicts="x0"), (4, 4, 2)),
+        (DDPM.unet(rng, (4, 4, 2), cosine(4), channels=(4,), heads=2, classes=3, predicts="x0", patch=2), (4, 4, 2)),
     ):
         full = tree.map(lambda leaf: (leaf + 0.3 * rng.normal(leaf.shape)).astype(dtype), model)  # the zeros of the start too
         yield full, rng.normal((3, *shape)).astype(dtype), np.array([0, 2, 1])
@@ -409,6 +446,16 @@ def test_networks_hear_of_time_and_label_and_keep_examples_apart(which):
     assert abs(model.network(x, 250.0 * t, y[[1, 2, 0]]) - together).max() > 1e-3
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_one_time_for_all_is_that_time_for_each(which):
+    model, x, y = list(networks())[which]
+    for one, each in zip(model.denoise(x, np.array([2]), y, 1.5), model.denoise(x, np.array([2, 2, 2]), y, 1.5)):
+        close(one, each, rtol=1e-10, atol=1e-12)
+    eps = np.ones_like(x)
+    for t in (1, 2):
+        close(model.bound_term(x, np.array([t]), eps, y), model.bound_term(x, np.full(3, t), eps, y), rtol=1e-10)
+
+
 def test_a_pixel_is_seen_from_everywhere():
     model, x, y = list(networks())[1]
     reached = grad(lambda x: model.network(x, np.array([250.0] * 3), y)[0, 3, 7, 0])(x)
@@ -443,6 +490,26 @@ def test_training_lowers_the_loss_and_averages_only_the_network():
     np.testing.assert_array_equal(state.best.schedule.abar, cosine(20).abar)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["two_moons", "swiss_roll", "pinwheel"])
+def test_ddim_learns_densities_of_the_plane_to_within_a_tenth_of_a_nat(name):
+    """KL(truth || model) of its map f in 50 steps: log p(x) = log N(z; 0, I) - log |det df/dz|, f(z) = x; 15 seconds."""
+    rng, toy, steps = Generator(0), toy_density(name), 1400
+    scale, optimiser = float(toy.sample(rng, 10_000).std()), Adam(decay_by_cosine(3e-3, steps))
+    state = begin(DDPM.mlp(rng, 2, cosine(200), width=96, predicts="v"), optimiser, averaged=True)
+    step = minimise(lambda model, x, rng: (-model.bound(x, rng, terms=1).nats.mean(), {}), optimiser, 5.0, 0.99)
+    for n in range(steps):
+        state, _ = step(state, toy.sample(rng.at(n), 256) / scale, rng.at(steps + n))
+    model, x = state.best, toy.sample(rng, 500)
+    z = model.to_latent(x / scale, 50)
+    found, pullback = vjp(lambda z: model.sample_ddim(None, len(z), 50, start=z), z)
+    close(found, x / scale, atol=1e-4)
+    (a, b), (c, d) = (pullback(np.broadcast_to(row, x.shape))[0].T for row in np.eye(2, dtype=np.float32))
+    log_p = log_normal(z, 0, 1).sum(axis=1) - np.log(abs(a * d - b * c)) - 2 * math.log(scale)
+    excess = toy.log_prob(x) - log_p
+    assert -0.03 < excess.mean() < 0.1
+
+
 # Structure and doors
 
 
@@ -471,7 +538,7 @@ X = np.zeros((3, 2))
     (lambda: Schedule([0.1, 1.0]), r"lies in \(0, 1\)"),
     (lambda: DDPM(None, linear(3), (2,), predicts="noise"), "predicts must be one of"),
     (lambda: DDPM(None, linear(3), (2,), variance="learned"), "variance must be one of"),
-    (lambda: DDPM.unet(Generator(0), (6, 9, 1), linear(3)), "6 x 9 images cannot be halved 1 times"),
+    (lambda: DDPM.unet(Generator(0), (6, 9, 1), linear(3)), "6 x 9 images cannot be made 2 times smaller"),
     (lambda: MODEL.loss(np.zeros((3, 4)), Generator(0)), r"shape \(4,\).*made for \(2,\)"),
     (lambda: MODEL.loss(X, Generator(0), np.array([0, 1, 3])), "from 0 to 2"),
     (lambda: MODEL.loss(X, Generator(0), np.array([0.0, 1, 2])), "3 integers"),
@@ -479,7 +546,7 @@ X = np.zeros((3, 2))
     (lambda: gaussian_model(linear(3)).sample(Generator(0), 1, np.array([0])), "made for 0 classes"),
     (lambda: MODEL.denoise(X, np.array([0, 1, 2])), r"integers in 1 \.\. 6"),
     (lambda: MODEL.denoise(X, np.array([1, 2, 7])), r"integers in 1 \.\. 6"),
-    (lambda: MODEL.denoise(X, np.array([1, 2])), "one for each example"),
+    (lambda: MODEL.denoise(X, np.array([1, 2])), "or one for all"),
     (lambda: MODEL.bound(X, Generator(0), terms=0), "bound nothing"),
     (lambda: MODEL.sample_ddim(Generator(0), 1, times=0), "end in 6"),
     (lambda: MODEL.sample_ddim(Generator(0), 1, times=7), "end in 6"),

@@ -121,15 +121,16 @@ class DDPM:
         return DDPM(MLP.init(rng, D, width, depth, classes), schedule, (D,), classes=classes, **settings)
 
     @staticmethod
-    def unet(rng, shape, schedule, channels=(32, 64), heads=4, classes=0, **settings):
+    def unet(rng, shape, schedule, channels=(32, 64), heads=4, classes=0, patch=1, **settings):
         height, width, colours = shape
-        scale = 2 ** (len(channels) - 1)
+        scale = patch * 2 ** (len(channels) - 1)
         if height % scale or width % scale:
             raise ValueError(
-                f"DDPM.unet: {height} x {width} images cannot be halved {len(channels) - 1} times; pad them to a multiple of "
-                f"{scale}, or give fewer channels"
+                f"DDPM.unet: {height} x {width} images cannot be made {scale} times smaller, as patches of {patch} and "
+                f"{len(channels)} levels do; pad them to a multiple of {scale}, or give fewer channels"
             )
-        return DDPM(UNet.init(rng, colours, channels, heads, classes), schedule, tuple(shape), classes=classes, **settings)
+        network = UNet.init(rng, colours, channels, heads, classes, patch)
+        return DDPM(network, schedule, tuple(shape), classes=classes, **settings)
 
     # Training
 
@@ -156,11 +157,11 @@ class DDPM:
         """(x0_hat, eps_hat) at x_t. guidance w mixes (1 - w) of the unconditional and w of the conditional prediction."""
         self._check(xt, t)
         if labels is None or guidance == 1:
-            prediction = self._network(xt, t, self._labels(labels, len(t)))
+            prediction = self._network(xt, t, self._labels(labels, len(xt)))
         else:
-            prediction = self._network(xt, t, self._labels(None, len(t)))
+            prediction = self._network(xt, t, self._labels(None, len(xt)))
             if guidance != 0:
-                prediction = (1 - guidance) * prediction + guidance * self._network(xt, t, self._labels(labels, len(t)))
+                prediction = (1 - guidance) * prediction + guidance * self._network(xt, t, self._labels(labels, len(xt)))
         abar = _column(self.schedule.abar, t, xt)
         x0, eps = both_from(self.predicts, prediction, xt, abar)
         if self.levels is None:
@@ -180,7 +181,8 @@ class DDPM:
     def bound(self, x0, rng, labels=None, terms=None):
         """The variational bound of eq. 5, nats (N,), each of its T terms with one x_t. LowerBound.
 
-        With `terms` = k, it is estimated by k of the T terms, drawn at random for each example: unbiased, and noisier.
+        With `terms` = k, it is estimated by k of the T terms, drawn for each example with odds of about 1 / t, as large as the
+        terms tend to be: unbiased, and noisier.
         """
         self._check(x0)
         if terms is not None and terms < 1:
@@ -189,9 +191,10 @@ class DDPM:
         mean, std = self.schedule.marginal(x0, np.full(N, T))
         prior = kl(Gaussian(mean, 2 * ops.log(std)), Gaussian(0 * mean, 0 * std))
         nats = -_per_example(prior)
-        for t in range(1, T + 1) if terms is None else (rng.integers(1, T + 1, N) for _ in range(terms)):
-            step = self.bound_term(x0, np.broadcast_to(t, N), rng.normal(tuple(x0.shape), x0.dtype), labels)
-            nats = nats - (step if terms is None else step * (T / terms))
+        for i in range(T if terms is None else terms):
+            t, weight = (np.array([i + 1]), 1.0) if terms is None else _log_uniform(rng, T, N)
+            term = self.bound_term(x0, t, rng.normal(tuple(x0.shape), x0.dtype), labels)
+            nats = nats - (term if terms is None else term * (weight / terms).astype(x0.dtype))
         return LowerBound(nats, "variational" if terms is None else f"variational, {terms} of {T} terms")
 
     def bound_term(self, x0, t, eps, labels=None):
@@ -226,7 +229,7 @@ class DDPM:
         x = rng.normal((n, *self.shape))
         yield x
         for t in range(self.schedule.T, 0, -1):
-            p = self.reverse(x, np.full(n, t), labels, guidance)
+            p = self.reverse(x, np.array([t]), labels, guidance)
             x = p.mean + p.std * rng.normal(x.shape) if t > 1 else p.mean
             yield x
 
@@ -247,7 +250,7 @@ class DDPM:
         for s, t in reversed(list(zip([0, *times], times))):
             before, after = self.schedule.abar[s], self.schedule.abar[t]
             variance = eta**2 * (1 - before) / (1 - after) * (1 - after / before)  # Song et al. 2021, eq. 16; 0 for s = 0
-            x0, eps = self.denoise(x, np.full(n, t), labels, guidance)
+            x0, eps = self.denoise(x, np.array([t]), labels, guidance)
             x = float(before**0.5) * x0 + float(max(1 - before - variance, 0) ** 0.5) * eps
             if variance > 0:
                 x = x + float(variance**0.5) * rng.normal(x.shape)
@@ -269,7 +272,7 @@ class DDPM:
             abar, xs = float(self.schedule.abar[t]), x
             angle = math.acos(abar**0.5) - math.acos(self.schedule.abar[s] ** 0.5)
             for _ in range(iterations):
-                v = target("v", *self.denoise(x, np.full(len(x), t), labels, guidance), abar)
+                v = target("v", *self.denoise(x, np.array([t]), labels, guidance), abar)
                 x = (xs + math.sin(angle) * v) / math.cos(angle)
         return x
 
@@ -283,12 +286,8 @@ class DDPM:
         if labels is None:
             return np.full(n, self.classes) if self.classes else None
         labels = np.asarray(labels)
-        if (
-            labels.shape != (n,)
-            or labels.dtype.kind not in "iu"
-            or labels.min(initial=0) < 0
-            or labels.max(initial=0) >= self.classes
-        ):
+        integers = labels.shape == (n,) and labels.dtype.kind in "iu"
+        if not integers or labels.min(initial=0) < 0 or labels.max(initial=0) >= self.classes:
             raise ValueError(
                 f"DDPM: labels must be {n} integers from 0 to {self.classes - 1}, got {labels.dtype}{labels.shape}; this model "
                 f"was made for {self.classes} classes"
@@ -298,8 +297,8 @@ class DDPM:
     def _check(self, x, t=None):
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"DDPM: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
-        if t is not None and (t.shape != x.shape[:1] or t.min(initial=1) < 1 or t.max(initial=1) > self.schedule.T):
-            raise ValueError(f"DDPM: t must be {x.shape[0]} integers in 1 .. {self.schedule.T}, one for each example; got {t}")
+        if t is not None and (t.shape not in ((len(x),), (1,)) or t.min(initial=1) < 1 or t.max(initial=1) > self.schedule.T):
+            raise ValueError(f"DDPM: t must be {len(x)} integers in 1 .. {self.schedule.T}, or one for all examples; got {t}")
 
     def _times(self, times):
         T = self.schedule.T
@@ -342,6 +341,12 @@ def _column(values, t, x):
 
 def _per_example(x):
     return x.sum(axis=tuple(range(1, len(x.shape))))
+
+
+def _log_uniform(rng, T, n):
+    """t (n,) in 1 .. T, where log t is about uniform, and 1 / P(t): P(t) = log(1 + 1 / t) / log(T + 1)."""
+    t = np.minimum(np.floor((T + 1) ** rng.uniform((n,), np.float64)), T).astype(np.int64)
+    return t, math.log(T + 1) / np.log1p(1 / t)
 
 
 def _check_steps(schedule, T):

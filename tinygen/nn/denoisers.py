@@ -4,8 +4,8 @@ r"""Networks that are told a time and a label: for diffusion, (x_t, t, labels) -
     UNet    for images (N, H, W, C): down to small images and up again                      Ronneberger et al. 2015
 
 Both have the residual blocks, the sinusoids and the attention of Ho et al. 2020, appendix B. Time t (N,) is a number in
-(0, 1000], labels are integers (N,) or None. The last layer begins as 0, and so does every residual path: a new network
-predicts 0, and learns from there.
+(0, 1000], labels are integers (N,) or None; one time may stand for all. The last layer begins as 0, and in the U-Net every
+residual path: a new network predicts 0, and learns from there.
 """
 
 import math
@@ -14,7 +14,7 @@ from .. import ops
 from ..autograd.tree import module
 from . import init
 from .attention import SelfAttention, sinusoids
-from .conv import Conv2d
+from .conv import Conv2d, ConvTranspose2d
 from .linear import Embedding, Linear
 from .norm import GroupNorm
 
@@ -49,8 +49,10 @@ class MLP:
     @staticmethod
     def init(rng, D, width, depth, classes):
         blocks = [[Linear.init(rng, width, width) for _ in range(3)] for _ in range(depth)]
+        # the units of the first layer bend in places all over the data: with biases of 0, all would bend at the origin
+        first = Linear(init.he_normal(rng, (D, width), D, width), init.normal(1.0)(rng, (width,)))
         last = Linear.init(rng, width, D, initialiser=init.zeros)
-        return MLP(Condition.init(rng, width, classes), Linear.init(rng, D, width), blocks, last)
+        return MLP(Condition.init(rng, width, classes), first, blocks, last)
 
     def __call__(self, x, t, labels):
         e, h = self.condition(t, labels), self.first(x)
@@ -93,49 +95,53 @@ class AttentionBlock:
 
 @module
 class UNet:
-    """For images: down to small images of many channels and up again, each level up seeing what its level down saw."""
+    """For images: down to small images of many channels and up again, each level up seeing what its level down saw.
+
+    Attention is among the pixels of the smallest image. With patches of p x p pixels the first convolution makes the image p
+    times smaller, and the last one p times larger: most of the work is done on large images, for little.
+    """
 
     condition: Condition
     first: Conv2d
-    down: tuple  # of each level: its blocks, then the convolution that halves the image, or None at the last
+    down: tuple  # of each level: its block, then the convolution that halves the image, or None at the last
     middle: tuple
-    up: tuple  # of each level, from the smallest: its blocks, then the convolution after doubling, or None at the last
+    up: tuple  # of each level, from the smallest: its block, then the convolution after doubling, or None at the last
     norm: GroupNorm
-    last: Conv2d
+    last: ConvTranspose2d
 
     @staticmethod
-    def init(rng, colours, channels, heads, classes):
-        """channels: of each level, the largest image first. Attention among the pixels of the smallest one."""
+    def init(rng, colours, channels, heads, classes, patch=1):
+        """channels: of each level, the largest image first."""
         width = 4 * channels[0]
-
-        def attention(c):
-            return AttentionBlock(_norm(rng, c), SelfAttention.init(rng, c, heads, last=init.zeros))
 
         def block(a, b):
             return ResidualBlock.init(rng, a, b, width)
 
-        ends, c = [*[False] * (len(channels) - 1), True], channels[-1]
+        first = Conv2d.init(rng, colours, channels[0], **_patches(patch))
         down = tuple(
-            ((block(a, b), *([attention(b)] if end else [])), None if end else Conv2d.init(rng, b, b, stride=2))
-            for a, b, end in zip((channels[0], *channels), channels, ends)
+            (block(a, b), Conv2d.init(rng, b, b, stride=2) if i < len(channels) else None)
+            for i, (a, b) in enumerate(zip((channels[0], *channels), channels), start=1)
         )
+        c = channels[-1]
+        attention = AttentionBlock(_norm(rng, c), SelfAttention.init(rng, c, heads, last=init.zeros))
+        middle = block(c, c), attention, block(c, c)
         up = tuple(
-            ((block(2 * a, a), *([attention(a)] if i == 0 else [])), None if b is None else Conv2d.init(rng, a, b))
-            for i, (a, b) in enumerate(zip(channels[::-1], (*channels[-2::-1], None)))
+            (block(2 * a, a), None if b is None else Conv2d.init(rng, a, b))
+            for a, b in zip(channels[::-1], (*channels[-2::-1], None))
         )
-        first, last = Conv2d.init(rng, colours, channels[0]), Conv2d.init(rng, channels[0], colours, initialiser=init.zeros)
-        middle = block(c, c), attention(c), block(c, c)
+        last = ConvTranspose2d.init(rng, channels[0], colours, **_patches(patch), initialiser=init.zeros)
         return UNet(Condition.init(rng, width, classes), first, down, middle, up, _norm(rng, channels[0]), last)
 
     def __call__(self, x, t, labels):
         e, h, seen = self.condition(t, labels), self.first(x), []
-        for blocks, halve in self.down:
-            h = _through(blocks, h, e)
+        for block, halve in self.down:
+            h = block(h, e)
             seen.append(h)
             h = h if halve is None else halve(h)
-        h = _through(self.middle, h, e)
-        for blocks, doubled in self.up:
-            h = _through(blocks, ops.concatenate(h, seen.pop(), axis=3), e)
+        for block in self.middle:
+            h = block(h, e)
+        for block, doubled in self.up:
+            h = block(ops.concatenate(h, seen.pop(), axis=3), e)
             h = h if doubled is None else doubled(ops.repeat(ops.repeat(h, 2, axis=1), 2, axis=2))
         return self.last(ops.silu(self.norm(h)))
 
@@ -145,7 +151,6 @@ def _norm(rng, channels):
     return GroupNorm.init(rng, channels, math.gcd(channels, max(1, channels // 4), 8))
 
 
-def _through(blocks, h, e):
-    for block in blocks:
-        h = block(h, e)
-    return h
+def _patches(p):
+    """Convolutions that make an image of H pixels into one of H / p, or transposed, the other way round."""
+    return {"kernel": p + 2, "stride": p, "padding": 1}
