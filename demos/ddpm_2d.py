@@ -50,9 +50,11 @@ def loss(model, x, rng):
 one_step = optim.minimise(loss, optimiser, limit=5.0, decay=0.99)
 
 
-def batch(n):
-    rng = Generator(chosen.seed).at(n).at(0)  # not at(n) itself: from there the step draws its noise
+def batch(rng):
     return {name: toy.sample(rng, 256) / scale[name] for name, toy in toys.items()}
+
+
+batches = data.Draws(batch, chosen.seed)
 
 
 def step(states, batch, rng):
@@ -81,7 +83,7 @@ new = {name: ddpm.DDPM.mlp(rng, 2, ddpm.cosine(T), width=96, predicts="v") for n
 states = {name: optim.begin(model, optimiser, averaged=True) for name, model in new.items()}
 with plain_errors():
     states = train.fit(
-        step, states, batch, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
+        step, states, batches, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
         log_every=max(1, chosen.steps // 12), on_log=measure,
     )  # fmt: skip
 models = {name: state.best for name, state in states.items()}

@@ -64,9 +64,11 @@ def begin(name):
 one_step = {name: ebm.train_step(optimiser, kernel(name), k=DETAIL[name][1], decay=0.997) for name in names}
 
 
-def batch(n):
-    rng = Generator(chosen.seed).at(n)
+def batch(rng):
     return {name: toy.sample(rng, 256) for name, toy in toys.items()}
+
+
+batches = data.Draws(batch, chosen.seed)
 
 
 def step(states, batch, rng):
@@ -120,7 +122,7 @@ def measure(step, states, metrics):
 
 with plain_errors():
     states = train.fit(
-        step, {name: begin(name) for name in names}, batch, chosen.steps, seed=chosen.seed, out=chosen.out,
+        step, {name: begin(name) for name in names}, batches, chosen.steps, seed=chosen.seed, out=chosen.out,
         resume=bool(chosen.resume), log_every=max(1, chosen.steps // 5), on_log=measure,
     )  # fmt: skip
 models = {name: states[name].training.best for name in names}

@@ -59,9 +59,11 @@ optimiser = optim.Adam(optim.warm_up(min(50, chosen.steps), optim.cosine(1e-2, c
 one_step = flow.train_step(optimiser, limit=10.0, decay=0.99)
 
 
-def batch(n):
-    rng = Generator(chosen.seed).at(n)
+def batch(rng):
     return {name: toy.sample(rng, 512) for name, toy in toys.items()}
+
+
+batches = data.Draws(batch, chosen.seed)
 
 
 def step(states, batch, rng):
@@ -72,7 +74,7 @@ def step(states, batch, rng):
 with plain_errors():
     states = {run: optim.begin(new(kind), optimiser, averaged=True) for run, (_, kind) in runs.items()}
     states = train.fit(
-        step, states, batch, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
+        step, states, batches, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
         log_every=max(1, chosen.steps // 100),
     )  # fmt: skip
 flows = {run: state.best for run, state in states.items()}

@@ -79,9 +79,11 @@ size = {name: np.float32(toy.modes.std()) for name, toy in toys.items()}
 games = [f"{toy}, {name}" for toy in toys for name in names]
 
 
-def batch(n):
-    rng = Generator(chosen.seed).at(n)
+def batch(rng):
     return {name: toy.sample(rng, 128) / size[name] for name, toy in toys.items()}
+
+
+batches = data.Draws(batch, chosen.seed)
 
 
 def step(states, batch, rng):
@@ -119,7 +121,7 @@ with plain_errors():
     start = gan.GAN.mlp(Generator(chosen.seed), (2,), latent=2, hidden=(64, 64, 64), waves=3)
     states = {game: gan.players(start, generator, discriminator, averaged=True) for game in games}
     states = train.fit(
-        step, states, batch, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
+        step, states, batches, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
         log_every=max(1, chosen.steps // 40), on_log=look,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from demos.options import options, plain_errors
-from tinygen import Generator, optim, plot, train
+from tinygen import Generator, data, optim, plot, train
 from tinygen.models.pixelcnn import PixelCNN, receptive_field, train_step
 
 chosen = options(
@@ -44,9 +44,12 @@ def shifted_words(rng):
     return x
 
 
-def batch(n):
-    words = shifted_words(Generator(chosen.seed).at(n))
+def batch(rng):
+    words = shifted_words(rng)
     return {"bars": bars_and_stripes, "plain": words, "gated": words}
+
+
+batches = data.Draws(batch, chosen.seed)
 
 
 new = {
@@ -65,7 +68,7 @@ def step(states, batch, rng):
 
 with plain_errors():
     states = train.fit(
-        step, {name: optim.begin(model, optimiser) for name, model in new.items()}, batch, chosen.steps, seed=chosen.seed,
+        step, {name: optim.begin(model, optimiser) for name, model in new.items()}, batches, chosen.steps, seed=chosen.seed,
         out=chosen.out, resume=bool(chosen.resume), log_every=max(1, chosen.steps // 100),
     )  # fmt: skip
 models = {name: state.params for name, state in states.items()}

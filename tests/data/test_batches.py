@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygen.backend import Generator
-from tinygen.data import Batches
+from tinygen.data import Batches, Draws
 
 
 @st.composite
@@ -93,3 +93,12 @@ def test_errors_say_what_is_wrong(arrays, batch_size, message):
 def test_steps_count_from_zero():
     with pytest.raises(ValueError, match="-1"):
         Batches(np.zeros(3), 1, seed=0).at(-1)
+
+
+def test_draws_depend_on_seed_and_step_alone_and_are_not_what_a_training_loop_draws():
+    batches = Draws(lambda rng: rng.normal((5,)), seed=3)
+    np.testing.assert_array_equal(batches.at(7), Draws(lambda rng: rng.normal((5,)), seed=3).at(7))
+    seen = [batches.at(7), batches.at(8), Draws(lambda rng: rng.normal((5,)), seed=4).at(7), Generator(3).at(7).normal((5,))]
+    assert len({a.tobytes() for a in seen}) == 4
+    with pytest.raises(ValueError, match="at least 0"):
+        batches.at(-1)

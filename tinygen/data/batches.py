@@ -1,4 +1,4 @@
-"""Shuffled minibatches, addressed by step number.
+"""Minibatches, addressed by step number: shuffled rows of arrays, or samples that are drawn anew.
 
 Batch number `step` is a function of (seed, step) and of nothing else, so the position in the data is the step count itself:
 a run that is resumed goes on with the batches that it would have seen, and no iterator has a state to be saved.
@@ -6,7 +6,8 @@ a run that is resumed goes on with the batches that it would have seen, and no i
 
 from ..backend import Generator, array_module
 
-EPOCHS = 2**62  # the first stream of the epochs: a training loop draws its noise from Generator(seed).at(step) far below
+# A training loop draws its noise from Generator(seed).at(step): data come from streams far beyond, or they would be that noise
+EPOCHS, DRAWS = 2**62, 2**61
 
 
 class Batches:
@@ -46,3 +47,16 @@ class Batches:
         if self._order[0] != epoch:
             self._order = epoch, self._random.at(EPOCHS + epoch).permutation(self.n)
         return self._order[1]
+
+
+class Draws:
+    """Batches of new samples: batch number `step` is draw(rng), with a generator that belongs to (seed, step)."""
+
+    def __init__(self, draw, seed):
+        self.draw, self._random = draw, Generator(seed)
+
+    def at(self, step):
+        """The batch of that step (from 0). ValueError if step < 0."""
+        if step < 0:
+            raise ValueError(f"Draws.at: step must be at least 0, not {step}")
+        return self.draw(self._random.at(DRAWS + step))
