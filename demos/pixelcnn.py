@@ -1,5 +1,5 @@
 # %% [markdown]
-"""A PixelCNN writes digits pixel by pixel, and knows their exact probability (draft: minutes, not yet run at full length)
+"""A PixelCNN writes digits pixel by pixel, and knows their exact probability (about 1 minute; --data mnist about 50 minutes)
 
 An image is a sequence of pixels, and its probability a product, p(x) = prod_t p(x_t | x_1, ..., x_{t-1}). A convolutional
 network whose masks hide the pixels to come gives all the factors in one pass. So nothing is bounded or estimated here: what is
@@ -90,6 +90,9 @@ model = state.best
 test = data.Split(images.test.images[:50], images.test.labels[:50]) if chosen.quick else images.test
 density = log_prob(model, test)
 print(f"test: {density}, {bits_per_dim(density, images.test.images[0].size)}")
+if not chosen.quick and chosen.network == "plain" and not chosen.grey and not chosen.classes:
+    expected = {"digits": "22.0 to 22.5", "mnist": "85.4 to 85.9"}[chosen.data]
+    print(f"expected with the default settings: -log p(x) of {expected} nats")
 
 # %% [markdown]
 # ## Pictures
