@@ -130,7 +130,7 @@ def bits_per_dim(density, dimensions, levels=None):
     bits = density.nats * (-1 / (dimensions * math.log(2)))
     how = [density.how] if isinstance(density, LowerBound) and density.how else []
     if levels is not None:
-        bits = bits + math.log2(levels)
+        bits = bits + math.log2(levels)  # [change_of_variables.bits]
         how.append("uniform dequantisation")
     return BitsPerDim(bits, "=" if isinstance(density, Exact) and levels is None else "<=", ", ".join(how))
 

@@ -111,7 +111,7 @@ class RandomWalk:
 
     def propose(self, log_density, point, rng):
         new = self.start(log_density, point.x + self.sigma(point.x, rng) * _noise(point.x, rng))
-        return new, new.log_p - point.log_p
+        return new, new.log_p - point.log_p  # [mcmc.random_walk]
 
     def sigma(self, x, rng):
         """A number, or one for each chain, (N, 1, ...)."""

@@ -51,12 +51,12 @@ class Schedule:
     def marginal(self, x0, t):
         """Mean and standard deviation of q(x_t | x_0), the latter (N, 1, ...)."""
         abar = _column(self.abar, t, x0)
-        return abar**0.5 * x0, (1 - abar) ** 0.5
+        return abar**0.5 * x0, (1 - abar) ** 0.5  # [ddpm.marginal]
 
     def posterior(self, x0, xt, t):
         """Mean and variance of q(x_{t-1} | x_t, x_0), the latter (N, 1, ...)."""
         mean = _column(self.posterior_x0, t, xt) * x0 + _column(self.posterior_xt, t, xt) * xt
-        return mean, _column(self.posterior_variance, t, xt)
+        return mean, _column(self.posterior_variance, t, xt)  # [ddpm.posterior]
 
 
 def linear(T=1000):
@@ -81,8 +81,8 @@ def both_from(kind, prediction, xt, abar):
     if kind == "x0":
         return prediction, (xt - signal * prediction) / noise
     if kind == "eps":
-        return (xt - noise * prediction) / signal, prediction
-    return signal * xt - noise * prediction, noise * xt + signal * prediction
+        return (xt - noise * prediction) / signal, prediction  # [score_matching.noise_is_score]
+    return signal * xt - noise * prediction, noise * xt + signal * prediction  # [ddpm.one_object]
 
 
 def target(kind, x0, eps, abar):
@@ -145,11 +145,11 @@ class DDPM:
         t = 1 + np.floor(T * ((rng.uniform((), np.float64) + np.arange(N) / N) % 1)).astype(np.int64)
         labels, hide = self._labels(labels, N), rng.uniform((N,)) < drop
         if labels is not None:
-            labels = np.where(hide, self.classes, labels)
+            labels = np.where(hide, self.classes, labels)  # [guidance.labels_hidden]
         eps = rng.normal(tuple(x0.shape), x0.dtype)
         mean, std = self.schedule.marginal(x0, t)
         error = self._network(mean + std * eps, t, labels) - target(self.predicts, x0, eps, _column(self.schedule.abar, t, x0))
-        return _per_example(error * error) * (1 / math.prod(self.shape))
+        return _per_example(error * error) * (1 / math.prod(self.shape))  # [score_matching.ddpm_loss]
 
     # The denoiser
 
@@ -166,7 +166,7 @@ class DDPM:
         x0, eps = both_from(self.predicts, prediction, xt, abar)
         if self.levels is None:
             return x0, eps
-        return both_from("x0", ops.clip(x0, -1.0, 1.0), xt, abar)
+        return both_from("x0", ops.clip(x0, -1.0, 1.0), xt, abar)  # [guidance.clipped]
 
     def reverse(self, xt, t, labels=None, guidance=1.0):
         """p(x_{t-1} | x_t), a Gaussian. At t = 1, where the posterior's variance is 0, sigma_1^2 = beta_1."""
@@ -251,7 +251,7 @@ class DDPM:
             before, after = self.schedule.abar[s], self.schedule.abar[t]
             variance = eta**2 * (1 - before) / (1 - after) * (1 - after / before)  # Song et al. 2021, eq. 16; 0 for s = 0
             x0, eps = self.denoise(x, np.array([t]), labels, guidance)
-            x = float(before**0.5) * x0 + float(max(1 - before - variance, 0) ** 0.5) * eps
+            x = float(before**0.5) * x0 + float(max(1 - before - variance, 0) ** 0.5) * eps  # [ddim.all_marginals]
             if variance > 0:
                 x = x + float(variance**0.5) * rng.normal(x.shape)
             yield x
@@ -273,7 +273,7 @@ class DDPM:
             angle = math.acos(abar**0.5) - math.acos(self.schedule.abar[s] ** 0.5)
             for _ in range(iterations):
                 v = target("v", *self.denoise(x, np.array([t]), labels, guidance), abar)
-                x = (xs + math.sin(angle) * v) / math.cos(angle)
+                x = (xs + math.sin(angle) * v) / math.cos(angle)  # [ddim.way_back]
         return x
 
     # Doors

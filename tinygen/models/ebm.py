@@ -95,7 +95,7 @@ class EBM:
         With it, -E(x) - log Z is log p(x). The points of a grid must reach as far as p does, and be as fine as p is.
         """
         parts = [self.log_density(points[i : i + 4096]) for i in range(0, len(points), 4096)]
-        return ops.logsumexp(ops.concatenate(*parts)) + math.log(volume)
+        return ops.logsumexp(ops.concatenate(*parts)) + math.log(volume)  # [energy.partition]
 
     # Samples
 
@@ -150,7 +150,7 @@ def contrastive_loss(model, positive, negative, penalty=0.0):
     over x- ~ p it is then exact. ValueError for examples of another shape.
     """
     negative = ops.stop_gradient(negative)
-    loss = model.energy(positive).energy.mean() - model.energy(negative).energy.mean()
+    loss = model.energy(positive).energy.mean() - model.energy(negative).energy.mean()  # [energy.two_phases]
     if penalty:
         squares = (ops.square(model.correction(x)).mean() for x in (positive, negative))
         loss = loss + penalty * sum(squares)
@@ -190,7 +190,7 @@ def train_step(optimiser, kernel, k, penalty=0.0, renew=0.0, prepare=lambda batc
     def step(state, batch, rng):
         model, x = state.training.params, prepare(batch, rng)
         rows, begun = _begin_chains(state, x, renew, rng)
-        chains = mcmc.run(kernel, model.log_density, begun, rng, k)
+        chains = mcmc.run(kernel, model.log_density, begun, rng, k)  # [energy.part_of_the_gradient]
         training, metrics = descend(state.training, (x, chains.x), rng)
         kept = state.chains
         if kept is not None:

@@ -47,14 +47,14 @@ class Chain:
         total = constant(x, 0)
         for layer in self.layers:
             x, log_det = layer.to_latent(x)
-            total = total + log_det
+            total = total + log_det  # [change_of_variables.composition]
         return x, total
 
     def to_data(self, z):
         total = constant(z, 0)
         for layer in reversed(self.layers):
             z, log_det = layer.to_data(z)
-            total = total + log_det
+            total = total + log_det  # [change_of_variables.inverse]
         return z, total
 
 
@@ -131,7 +131,7 @@ class Flow:
     def log_prob(self, x):
         """log N(f(x); 0, I) + log |det df/dx|. Exact, nats (N,)."""
         z, log_det = self.to_latent(x)
-        return Exact(PRIOR.log_prob(z).sum(axis=-1) + log_det)
+        return Exact(PRIOR.log_prob(z).sum(axis=-1) + log_det)  # [change_of_variables.density]
 
     def sample(self, rng, n):
         """f^-1(z) for n latents from the prior, (n, *shape)."""

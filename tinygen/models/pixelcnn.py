@@ -184,7 +184,7 @@ class PixelCNN:
         self._require(x, labels)
         self._require_levels(x)
         x = x if self.levels == 2 else x.astype(np.int64)
-        return Exact(self.distribution(x, labels).log_prob(x).sum(axis=(1, 2, 3)))
+        return Exact(self.distribution(x, labels).log_prob(x).sum(axis=(1, 2, 3)))  # [autoregression.teacher_forcing]
 
     # Samples
 
@@ -210,7 +210,7 @@ class PixelCNN:
                 above = tuple(features[:, :, here] for features in told)
                 h = self.network.pixels(unknown[:, :, here], above, labels, memory.at(i, here))
                 if i * W + j >= known:
-                    x[:, i : i + 1, here] = self._pixels(h).sample(rng)
+                    x[:, i : i + 1, here] = self._pixels(h).sample(rng)  # [autoregression.ancestral]
                 for layer in self.network.readers:
                     memory.write(layer, i, here, self._input(x[:, i : i + 1, here]))
         return x
