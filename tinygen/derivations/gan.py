@@ -512,7 +512,7 @@ def _(c):
 @gan.equal(
     "r1_ends_the_game",
     r"\lambda^2 + \gamma \lambda + \frac{1}{4} = 0: \quad \mathrm{Re}\, \lambda < 0 \quad (\gamma > 0)",
-    because="data at 0, G at theta, D(x) = psi x: the players' velocities have the Jacobian (0, -1/2; 1/2, -gamma), and it this"
+    because="data at 0, G at theta, D(x) = psi x: the players' velocities have the Jacobian (0, -1/2; 1/2, -gamma), with this"
     " characteristic polynomial; without the penalty they circle for ever",
     source="Mescheder et al. 2018, sections 2 and 4",
     instances=numbers(0.01, 20),
