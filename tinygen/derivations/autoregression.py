@@ -14,9 +14,9 @@ from itertools import product
 import numpy as np
 from hypothesis import strategies as st
 
-from ..autograd import jacobian
+from ..autograd import jacobian, tree
 from ..backend import Generator
-from ..models.pixelcnn import PixelCNN, Plain, receptive_field
+from ..models.pixelcnn import PixelCNN, Plain, Residual, receptive_field
 from ..nn import MaskedConv2d, live_taps
 from .chain import Chain
 from .change_of_variables import disturbed
@@ -503,3 +503,38 @@ def floor(s):
 @floor.wrong("the floor of a model of single letters, which one of pairs can go below")
 def _(s):
     return math.exp(-np.sum(s.stationary * np.log(s.stationary))), math.exp(s.cross_entropy())
+
+
+# Depth
+
+
+@st.composite
+def stacks(draw):
+    """Fifteen residual blocks, each with its last layer at 0 and the rest at random, and features h (1, 2, 2, 2)."""
+    blocks = [Residual.init(Generator(draw(st.integers(0, 99))), 2, 3, None) for _ in range(15)]
+    blocks = [replace(block, widen=tree.map(np.zeros_like, block.widen)) for block in blocks]
+    return tree.map(lambda leaf: leaf.astype(np.float64), blocks), draw(vectors((1, 2, 2, 2)))
+
+
+@autoregression.equal(
+    "residual",
+    r"h_{15} = h_0, \quad h_{l+1} = h_l + \mathrm{net}_l(h_l), \quad \mathrm{net}_l = 0",
+    because="the skip path carries h through unchanged, however many blocks add nothing to it",
+    source="van den Oord et al. 2016 (PixelRNN), section 3.2",
+    instances=stacks(),
+)
+def residual(instance):
+    blocks, h = instance
+    through = h
+    for block in blocks:
+        through = block(through, None, lambda layer, x: layer(x))
+    return through, h
+
+
+@residual.wrong("h added once more around a block that has added it, as published code did: 2^15 after 15 blocks")
+def _(instance):
+    blocks, h = instance
+    through = h
+    for block in blocks:
+        through = through + block(through, None, lambda layer, x: layer(x))
+    return through, h
