@@ -44,7 +44,7 @@ class Gaussian:
     @property
     def std(self):
         """exp(log_var / 2)."""
-        return ops.exp(0.5 * self.log_var)
+        return ops.exp(0.5 * self.log_var)  # [reparameterisation.variance]
 
     def log_prob(self, x):
         """-1/2 (log 2 pi + log_var + (x - mean)^2 / exp(log_var)), elementwise, nats: a density."""
@@ -56,7 +56,7 @@ class Gaussian:
 
         Source: Kingma & Welling 2014, section 2.4.
         """
-        return self.mean + self.std * rng.normal(self.shape, self.mean.dtype)
+        return self.mean + self.std * rng.normal(self.shape, self.mean.dtype)  # [reparameterisation.pathwise]
 
     def entropy(self):
         """1/2 (1 + log 2 pi + log_var), elementwise, nats; a density's entropy can be negative."""
@@ -87,7 +87,7 @@ class Bernoulli:
                 f"Bernoulli.log_prob: x lies in [{values.min():g}, {values.max():g}], but its values are 0 and 1, or "
                 "probabilities of 1; prepare the data so, or take a Gaussian"
             )
-        return ops.bernoulli_log_prob(x, self.logits)
+        return ops.bernoulli_log_prob(x, self.logits)  # [reparameterisation.choices]
 
     def sample(self, rng):
         """0 or 1, of the logits' shape and dtype, as a constant: gradients do not pass through a choice."""

@@ -146,7 +146,7 @@ class Hamiltonian:
         """
         for _ in range(self.leapfrogs):
             velocity = velocity + self.step / 2 * point.score
-            point = evaluate(log_density, point.x + self.step * velocity)
+            point = evaluate(log_density, point.x + self.step * velocity)  # [mcmc.reversible]
             velocity = velocity + self.step / 2 * point.score
         return point, velocity
 

@@ -170,7 +170,7 @@ class DDPM:
 
     def reverse(self, xt, t, labels=None, guidance=1.0):
         """p(x_{t-1} | x_t), a Gaussian. At t = 1, where the posterior's variance is 0, sigma_1^2 = beta_1."""
-        mean, variance = self.schedule.posterior(self.denoise(xt, t, labels, guidance)[0], xt, t)
+        mean, variance = self.schedule.posterior(self.denoise(xt, t, labels, guidance)[0], xt, t)  # [sde.reverse_step_of_ddpm]
         beta = _column(self.schedule.beta, t, xt)
         if self.variance == "large":
             variance = beta

@@ -138,7 +138,7 @@ class Objective:
         return loss, {"accuracy": accuracy(on_real, on_fake)}
 
     def generator_loss(self, generator, discriminator, z):
-        return self.generator(discriminator(generator(z))).mean()
+        return self.generator(discriminator(generator(z))).mean()  # [gan.saturation]
 
 
 def _is_data(d):
@@ -172,7 +172,7 @@ def gradient_penalty(weight=10.0):
     def penalty(discriminator, real, fake, rng):
         t = rng.uniform((len(real), *[1] * (len(real.shape) - 1)))
         slope = ops.sqrt(squared_slope(discriminator, t * real + (1 - t) * fake) + 1e-12)  # a root has no derivative at 0
-        return weight * ((slope - 1) ** 2).mean()
+        return weight * ((slope - 1) ** 2).mean()  # [gan.gradient_penalty]
 
     return replace(CRITIC, penalty=penalty)
 
