@@ -20,6 +20,7 @@ from ..models.pixelcnn import PixelCNN, Plain, Residual, receptive_field
 from ..nn import MaskedConv2d, live_taps
 from .chain import Chain
 from .change_of_variables import disturbed
+from .exact import entropy, null_vector
 from .instances import probabilities, vectors
 
 
@@ -406,8 +407,7 @@ class Source:
     @property
     def stationary(self):
         """pi = pi P, sum 1."""
-        K = len(self.P)
-        return np.linalg.lstsq(np.vstack([self.P.T - np.eye(K), np.ones(K)]), np.append(np.zeros(K), 1), rcond=None)[0]
+        return null_vector(self.P.T - np.eye(len(self.P)))
 
     def sequences(self, T):
         """All sequences (K^T, T), and the probability of each."""
@@ -416,8 +416,7 @@ class Source:
 
     def entropy(self, T):
         """Of T letters together, nats."""
-        _, p = self.sequences(T)
-        return -np.sum(p * np.log(p))
+        return entropy(self.sequences(T)[1])
 
     def rate(self):
         """Of a letter, given all before it, nats."""
@@ -454,7 +453,7 @@ def entropy_rate(s):
 
 @entropy_rate.wrong("the entropy of single letters, which knows nothing of their order")
 def _(s):
-    return s.entropy(s.T) - s.entropy(s.T - 1), -np.sum(s.stationary * np.log(s.stationary))
+    return s.entropy(s.T) - s.entropy(s.T - 1), entropy(s.stationary)
 
 
 @entropy_rate.wrong("the entropy of T letters over T, which the first letter raises")
@@ -502,7 +501,7 @@ def floor(s):
 
 @floor.wrong("the floor of a model of single letters, which one of pairs can go below")
 def _(s):
-    return math.exp(-np.sum(s.stationary * np.log(s.stationary))), math.exp(s.cross_entropy())
+    return math.exp(entropy(s.stationary)), math.exp(s.cross_entropy())
 
 
 # Depth

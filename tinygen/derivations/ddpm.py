@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ..models import ddpm as model
 from .chain import Chain
+from .exact import Given, gauss_hermite
 from .gaussian_kl import divergence, log_density
 from .instances import numbers, vectors
 
@@ -292,22 +293,12 @@ class GaussianData:
 
     def mean_bound(self, **settings):
         """The variational bound, its noise integrated by a Gauss-Hermite rule, exact for the quadratic functions that occur."""
-        z, w = np.polynomial.hermite_e.hermegauss(3)
+        z, w = gauss_hermite()
         bounds = [self.model(**settings).bound(self.x0, Given(point)).nats[0] for point in z]
-        return np.sum(w * bounds) / w.sum()
+        return w @ bounds
 
     def log_density(self):
         return log_density(self.x0, np.zeros(1), np.array([[self.variance]]))[0]
-
-
-@dataclass
-class Given:
-    """In place of a random generator: this is the number."""
-
-    number: float
-
-    def normal(self, shape, dtype=None):
-        return np.full(shape, self.number)
 
 
 @st.composite
@@ -339,9 +330,9 @@ def _(g):
 
 def averaged_over_data(g, f):
     """E[f(x_0)] over the data, for quadratic f."""
-    z, w = np.polynomial.hermite_e.hermegauss(3)
+    z, w = gauss_hermite()
     values = [f(GaussianData(g.schedule, g.variance, np.array([[g.variance**0.5 * point]]))) for point in z]
-    return np.sum(w * values) / w.sum()
+    return w @ values
 
 
 @ddpm.equal(
@@ -368,18 +359,8 @@ def _(pair):
 
 def mean_loss(g, c):
     """DDPM.loss for the network x_t -> c x_t, with every t once and the noise integrated."""
-    z, w = np.polynomial.hermite_e.hermegauss(3)
+    z, w = gauss_hermite()
     made = model.DDPM(lambda x, t, labels: c * x, g.schedule, (1,))
     T = g.schedule.T
-    losses = [[made.loss(g.x0, GivenTime(point, (t + 0.5) / T))[0] for point in z] for t in range(T)]
-    return np.mean(losses @ w) / w.sum()
-
-
-@dataclass
-class GivenTime(Given):
-    """And this is the time, as a part of 1."""
-
-    part: float
-
-    def uniform(self, shape, dtype=None):
-        return np.full(shape, self.part)[()]
+    losses = [[made.loss(g.x0, Given(point, (t + 0.5) / T))[0] for point in z] for t in range(T)]
+    return np.mean(losses @ w)

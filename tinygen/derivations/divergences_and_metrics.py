@@ -18,7 +18,8 @@ from numpy.linalg import eigvals, inv, norm
 from ..distributions import Bernoulli, Categorical
 from ..distributions import kl as library_kl
 from .chain import Chain
-from .gan import Game, games, jsd, kl
+from .exact import entropy, kl
+from .gan import Game, games, jsd
 from .gaussian_kl import log_density, pairs
 from .instances import numbers, probabilities, vectors
 
@@ -400,10 +401,6 @@ def _(c):
 def score(c):
     p, given_x = c
     return math.exp(sum(weight * kl(row, p @ given_x) for weight, row in zip(p, given_x)))
-
-
-def entropy(p):
-    return -np.sum(p * np.log(p))
 
 
 @divergences_and_metrics.at_most(

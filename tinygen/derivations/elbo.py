@@ -18,6 +18,7 @@ from ..autograd import tree
 from ..backend import Generator
 from ..models.vae import VAE
 from .chain import Chain
+from .exact import Given, kl, normal_nodes
 from .gaussian_kl import divergence, log_density
 from .instances import probabilities, vectors
 
@@ -56,10 +57,6 @@ class Discrete:
             some = list(chosen)
             total += self.q[some].prod() * math.log(self.weights[some].mean())
         return total
-
-
-def kl(q, p):
-    return np.sum(q * np.log(q / p))
 
 
 @st.composite
@@ -238,15 +235,9 @@ class Linear:
     def latent(self):
         return self.model.latent
 
-    def nodes(self):
-        """Points (3^d, d) and weights: the mean over N(0, I) of a polynomial of degree five as a sum."""
-        z, w = np.polynomial.hermite_e.hermegauss(3)
-        points = np.array(list(product(z, repeat=self.latent)))
-        return points, np.array(list(product(w / w.sum(), repeat=self.latent))).prod(axis=1)
-
     def mean_over_noise(self, f):
         """E[f(rng)], where the model asks rng for its N(0, 1) numbers, (1, d), and gets the nodes one after another."""
-        points, weights = self.nodes()
+        points, weights = normal_nodes(self.latent)
         return sum(weight * f(Given(point[None])) for point, weight in zip(points, weights))
 
     def decoder(self):
@@ -265,16 +256,6 @@ class Linear:
         W, b, variance = self.decoder()
         covariance = np.linalg.inv(np.eye(self.latent) + W.T @ W / variance)
         return covariance @ W.T @ (self.x[0] - b) / variance, covariance
-
-
-@dataclass
-class Given:
-    """In place of a random generator: these are the numbers."""
-
-    numbers: np.ndarray
-
-    def normal(self, shape, dtype=None):
-        return np.broadcast_to(self.numbers, shape)
 
 
 @st.composite

@@ -26,8 +26,8 @@ from ..models import ebm
 from ..models.ebm import EBM, contrastive_loss
 from ..optim import SGD
 from .chain import Chain
+from .exact import Given, entropy, kl
 from .instances import numbers, probabilities, vectors
-from .mcmc import Given
 
 
 def bits(n):
@@ -223,14 +223,6 @@ def _(m):
 @value_of_the_loss.wrong("the loss read as a negative log-likelihood")
 def _(m):
     return m.mean_loss(m.model), kl(m.data, m.p) + entropy(m.data)
-
-
-def entropy(p):
-    return -np.sum(p[p > 0] * np.log(p[p > 0]))
-
-
-def kl(q, p):
-    return np.sum(q[q > 0] * np.log(q[q > 0] / p[q > 0]))
 
 
 # Contrastive divergence: chains on a machine of bits, whose transitions are a matrix

@@ -21,6 +21,7 @@ from .. import ops
 from ..autograd import grad, jacobian
 from ..models import gan as model
 from .chain import Chain
+from .exact import kl
 from .instances import numbers, probabilities, vectors
 
 
@@ -89,12 +90,6 @@ def trees(K):
     differences = np.eye(K)[pairs[..., 0]] - np.eye(K)[pairs[..., 1]]
     joined = np.abs(np.linalg.det(differences[..., 1:])) > 0.5
     return pairs[joined], np.linalg.inv(differences[joined][..., 1:])
-
-
-def kl(p, q):
-    """sum p log p/q, where 0 log 0 is 0."""
-    some = p > 0
-    return np.sum(p[some] * np.log(p[some] / q[some]))
 
 
 def jsd(p, q):

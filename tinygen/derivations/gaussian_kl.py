@@ -16,6 +16,7 @@ from numpy.linalg import inv, slogdet
 from .. import ops
 from ..distributions import Gaussian, kl
 from .chain import Chain
+from .exact import normal_nodes
 from .instances import covariances, numbers, vectors
 
 
@@ -36,10 +37,8 @@ class Pair:
 
     def nodes(self):
         """Points (3^d, d) and weights (3^d,) by which the mean over q of a polynomial of degree five is a finite sum."""
-        z, w = np.polynomial.hermite_e.hermegauss(3)
-        grid = np.stack(np.meshgrid(*[z] * self.d, indexing="ij"), axis=-1).reshape(-1, self.d)
-        weights = np.stack(np.meshgrid(*[w / w.sum()] * self.d, indexing="ij"), axis=-1).reshape(-1, self.d).prod(axis=1)
-        return self.m + grid @ np.linalg.cholesky(self.S).T, weights
+        z, weights = normal_nodes(self.d)
+        return self.m + z @ np.linalg.cholesky(self.S).T, weights
 
     def mean(self, f):
         """E_q[f(x)], for a polynomial f of degree five or less."""

@@ -17,6 +17,7 @@ from .. import ops
 from ..autograd import grad
 from ..models import ddpm as model
 from .chain import Chain
+from .exact import Given, gauss_hermite
 from .instances import numbers, probabilities, vectors
 
 
@@ -230,7 +231,7 @@ def shifted_mean(instance):
 
 def tilted(mean, variance, slope):
     """Mean and variance under N(mean, variance) e^(slope x), by a Gauss-Hermite rule, for each of a few numbers."""
-    z, w = np.polynomial.hermite_e.hermegauss(80)
+    z, w = gauss_hermite(80)
     x = mean + np.sqrt(variance) * z[:, None]
     p = w[:, None] * np.exp(slope * (x - mean))
     p = p / p.sum(axis=0)
@@ -275,20 +276,6 @@ def two_losses(g, eps, drop):
     xt = math.sqrt(g.abar) * g.x + math.sqrt(1 - g.abar) * eps
     errors = [g.network(xt[None], None, [label])[0] - model.target(g.predicts, g.x, eps, g.abar) for label in (g.y, g.K)]
     return (1 - drop) * np.mean(errors[0] ** 2) + drop * np.mean(errors[1] ** 2)
-
-
-@dataclass
-class Given:
-    """In place of a random generator: this noise, and this uniform number."""
-
-    noise: np.ndarray
-    number: float
-
-    def normal(self, shape, dtype=None):
-        return self.noise.reshape(shape)
-
-    def uniform(self, shape, dtype=None):
-        return np.full(shape, self.number)[()]
 
 
 @labels_hidden.wrong("labels kept with that probability")

@@ -20,21 +20,8 @@ from .. import ops
 from ..autograd import jacobian
 from ..mcmc import AdjustedLangevin, Hamiltonian, Langevin, Point, RandomWalk, evaluate, walk
 from .chain import Chain
+from .exact import Given, null_vector
 from .instances import covariances, numbers, probabilities, vectors
-
-
-@dataclass
-class Given:
-    """In place of a random generator: its normal numbers, and its uniform ones."""
-
-    noise: np.ndarray
-    part: np.ndarray = 0.0
-
-    def normal(self, shape, dtype=None):
-        return np.broadcast_to(self.noise, shape)
-
-    def uniform(self, shape, dtype=None):
-        return np.broadcast_to(self.part, shape)
 
 
 def log_acceptance(kernel, log_density, x, noise, parts=256):
@@ -135,12 +122,6 @@ def stationary_of(flow):
     """The null vector of K^T - 1 for the K that has these flows from p, and p."""
     K = flow / flow.sum(axis=1, keepdims=True)
     return null_vector(K.T - np.eye(len(K))), flow.sum(axis=1) / flow.sum()
-
-
-def null_vector(A):
-    """The x with A x = 0 and sum 1."""
-    bordered = np.concatenate([A, np.ones((1, len(A)))])
-    return np.linalg.lstsq(bordered, np.append(np.zeros(len(A)), 1.0), rcond=None)[0]
 
 
 @mcmc.equal(

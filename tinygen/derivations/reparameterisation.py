@@ -10,7 +10,6 @@ quadrature, so that the mean and the variance of an estimator are sums, exact fo
 
 import math
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 from hypothesis import strategies as st
@@ -21,18 +20,9 @@ from ..distributions import Bernoulli, Gaussian
 from ..nn import Sequential
 from .chain import Chain
 from .elbo import linear
+from .exact import Given, gauss_hermite, normal_nodes
 from .gaussian_kl import log_density
 from .instances import numbers, vectors
-
-
-@dataclass
-class Noise:
-    """In place of a random generator: these are the N(0, 1) numbers."""
-
-    eps: np.ndarray
-
-    def normal(self, shape, dtype=None):
-        return ops.broadcast_to(self.eps, shape=shape)
 
 
 @dataclass
@@ -67,9 +57,7 @@ class Mean:
 
     def nodes(self):
         """eps (n, d) and weights (n,): a mean over N(0, I), exact up to degree eleven in each dimension."""
-        z, w = np.polynomial.hermite_e.hermegauss(6)
-        points = np.array(list(product(z, repeat=len(self.a))))
-        return points, np.array(list(product(w / w.sum(), repeat=len(self.a)))).prod(axis=1)
+        return normal_nodes(len(self.a), 6)
 
     def z(self):
         """The samples that belong to the nodes, as constants."""
@@ -86,7 +74,7 @@ def gaussian(v, shape):
 
 
 def samples(v, eps):
-    return gaussian(v, eps.shape).sample(Noise(eps))
+    return gaussian(v, eps.shape).sample(Given(eps))
 
 
 def log_q(v, z):
@@ -117,13 +105,13 @@ reparameterisation = Chain(
 )
 def density(e):
     eps = e.a  # any number will do
-    log_det = np.linalg.slogdet(jacobian(lambda eps: e.q.sample(Noise(eps)))(eps))[1]
-    return e.q.log_prob(e.q.sample(Noise(eps))).sum(), standard_log_density(eps) - log_det
+    log_det = np.linalg.slogdet(jacobian(lambda eps: e.q.sample(Given(eps)))(eps))[1]
+    return e.q.log_prob(e.q.sample(Given(eps))).sum(), standard_log_density(eps) - log_det
 
 
 @density.wrong("the volume forgotten")
 def _(e):
-    return e.q.log_prob(e.q.sample(Noise(e.a))).sum(), standard_log_density(e.a)
+    return e.q.log_prob(e.q.sample(Given(e.a))).sum(), standard_log_density(e.a)
 
 
 @density.wrong("samples with exp(log_var) for the standard deviation, which two published libraries drew")
@@ -335,11 +323,11 @@ class Estimators:
 
     def path(self):
         """The gradient of f along the sample, one for each eps."""
-        return self.gradient(lambda q: self.f(q.sample(Noise(self.eps))))
+        return self.gradient(lambda q: self.f(q.sample(Given(self.eps))))
 
     def score(self, b=0.0):
         """(f - b) grad log q, one for each eps."""
-        z = self.wide().sample(Noise(self.eps))
+        z = self.wide().sample(Given(self.eps))
         return self.gradient(lambda q: (self.f(z) - b) * q.log_prob(z))
 
     def wide(self, m=None):
@@ -361,10 +349,10 @@ class Estimators:
 def squares(draw):
     """f(z) = a z + c z^2 / 2 + k, and the square itself as the simplest: (estimators, m, s)."""
     m, log_s = draw(numbers()), draw(numbers(-2, 2))
-    eps, weights = np.polynomial.hermite_e.hermegauss(6)
+    eps, weights = gauss_hermite(6)
     a, c, k = draw(vectors(3))
     f = (lambda z: a * z + c * z**2 / 2 + k), (lambda z: z**2)
-    return [Estimators(Gaussian(np.array(m), np.array(log_s)), f, eps, weights / weights.sum()) for f in f], m, math.exp(log_s)
+    return [Estimators(Gaussian(np.array(m), np.array(log_s)), f, eps, weights) for f in f], m, math.exp(log_s)
 
 
 @reparameterisation.equal(
@@ -407,7 +395,7 @@ def path_varies_less(pair):
 @path_varies_less.wrong("with the best baseline the score varies less")
 def _(pair):
     ((e, _), _, _), _ = pair
-    best = e.mean(e.f(e.wide().sample(Noise(e.eps))) * e.eps**2)
+    best = e.mean(e.f(e.wide().sample(Given(e.eps))) * e.eps**2)
     return e.variance(e.score(best)), e.variance(e.path())
 
 

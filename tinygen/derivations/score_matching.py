@@ -23,9 +23,10 @@ from ..autograd import grad, jacobian, jvp, vjp
 from ..mcmc import evaluate
 from ..models import ddpm
 from .chain import Chain
+from .exact import Given, gauss_hermite
 from .gaussian_kl import pairs
 from .instances import numbers, probabilities, vectors
-from .mcmc import Given, Mixture, mixtures
+from .mcmc import Mixture, mixtures
 
 
 @dataclass
@@ -317,11 +318,11 @@ def _(m):
 
 def regression(m, sign=1.0):
     """The mean over the data, and over the noise by a Gauss-Hermite rule, as one would train."""
-    noise, w = np.polynomial.hermite_e.hermegauss(40)
+    noise, w = gauss_hermite(40)
     y = m.points + m.sigma * noise
     target = -sign * noise / m.sigma
     errors = (m.psi(y.reshape(-1, 1)).reshape(y.shape) - target) ** 2
-    return 0.5 * m.weights @ errors @ w / w.sum()
+    return 0.5 * m.weights @ errors @ w
 
 
 @score_matching.equal(
@@ -507,10 +508,10 @@ class Widening:
 
     def fisher(self):
         """E_p |grad log p_t - grad log q_t|^2, by three nodes, as the scores are linear."""
-        z, w = np.polynomial.hermite_e.hermegauss(3)
+        z, w = gauss_hermite()
         (m, s), (n, r) = ((g[0], math.exp(g[1]) + self.t) for g in (self.p, self.q))
         x = m + math.sqrt(s) * z
-        return w @ ((x - n) / r - (x - m) / s) ** 2 / w.sum()
+        return w @ ((x - n) / r - (x - m) / s) ** 2
 
 
 @score_matching.grad_equal(
