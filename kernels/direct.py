@@ -57,7 +57,7 @@ def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
 
 
 def weight_gradient(x, g, taps, stride, padding):
-    """dw (T, C, O) for x (N, H, W, C), g (N, H', W', O) and T ascending taps."""
+    """dw (T, C, O) for x (N, H, W, C), g (N, H', W', O) and T taps; those that follow one another in a row cost least."""
     C, O = x.shape[3], g.shape[3]
     *_, frame = _frame(x.shape[1:3], g.shape[1:3], taps, stride, padding)
     rows, columns, lengths = runs = _runs(taps) * np.array([[1], [1], [C]])
@@ -101,7 +101,7 @@ def _frame(image, size, taps, stride, padding):
 
 @lru_cache(None)
 def _runs(taps):
-    """Ascending taps in stretches of neighbours: arrays of the row and column of the first, and the length, (3, runs)."""
+    """Taps in stretches of neighbours: arrays of the row and column of the first, and the length, (3, runs)."""
     runs = []
     for a, b in taps:
         if runs and (a, b) == (runs[-1][0], sum(runs[-1][1:])):
@@ -140,16 +140,16 @@ def _convolve(x, w, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, eve
             _fill(frame, x[n], Wp, py, px)
         for k in range(blocks):
             here = min(width, O - k * width)
-            weights, first = w[k].ctypes.data, bias[k].ctypes.data
+            weights, start = w[k].ctypes.data, bias[k].ctypes.data
             for i in range(rows):
                 target = y[n, first_i + i * every_i, first_j:, k * width :].ctypes.data
                 j = 0
                 while True:
                     pixels = source + 4 * ((i * sy * Wp + j * sx) * C)
                     if here == width:
-                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, first, target + 4 * j * y_step, y_step)
+                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, start, target + 4 * j * y_step, y_step)
                     else:
-                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, first, aside.ctypes.data, width)
+                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, start, aside.ctypes.data, width)
                         for p in range(tile):
                             for o in range(here):
                                 y[n, first_i + i * every_i, first_j + (j + p) * every_j, k * width + o] = aside[p * width + o]
@@ -160,7 +160,7 @@ def _convolve(x, w, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, eve
 
 @jit
 def _tile(tile, width, pixels, offsets, T, C, step, weights, bias, target, y_step):
-    at = offsets.ctypes.data
+    at = offsets.ctypes.data  # below, one line for each tile: Numba caches no function that was given another to call
     if width == WIDE:
         if tile == PIXELS[0]:
             wide_a(pixels, at, T, C, step, weights, bias, target, y_step)

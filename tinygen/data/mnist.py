@@ -12,12 +12,13 @@ import gzip
 import hashlib
 import io
 import os
-import tempfile
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from ..files import write_whole
 
 DIGESTS = {
     "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -100,7 +101,7 @@ def _download(name, path):
         except (OSError, ValueError) as error:
             failures.append(f"{mirror}{name}: {error}")
         else:
-            _write(path, compressed.getvalue())
+            write_whole(path, compressed.getvalue())
             return idx
     raise OSError(
         f"mnist: {name} is neither in $TINYGEN_DATA/mnist nor in {path.parent}, and no mirror gave it:\n  "
@@ -108,10 +109,3 @@ def _download(name, path):
         + f"\nGet the four files {', '.join(DIGESTS)} by other means, put them into a folder `mnist`, and set TINYGEN_DATA"
         " to the folder that holds it; or try again with a network connection"
     )
-
-
-def _write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-        (Path(beside) / path.name).write_bytes(content)
-        os.replace(Path(beside) / path.name, path)

@@ -6,10 +6,16 @@ import textwrap
 import time
 from pathlib import Path
 
-import numpy as np
+from . import chains
 
-SIGNS = {"equal": "=", "at_most": "<=", "grad_equal": "=", "in_expectation": "="}
-SIDES = {"grad_equal": "gradients", "in_expectation": "mean of samples, and its value"}
+try:
+    from .chain import DRAWS, SIDES, shown
+    from .page import write_pages
+except ModuleNotFoundError as error:
+    if error.name != "hypothesis":
+        raise
+    print("the instances are drawn by Hypothesis, which is not installed: pip install hypothesis", file=sys.stderr)
+    sys.exit(2)
 
 
 def main(arguments=None):
@@ -17,33 +23,24 @@ def main(arguments=None):
     parser.add_argument("names", nargs="*", metavar="NAME", help="chains to read and run; without any, they are listed")
     parser.add_argument("--mutants", action="store_true", help="run the wrong siblings of all chains, or of those named")
     parser.add_argument("--html", type=Path, metavar="DIR", help="write a page for each chain, and an index, to this folder")
-    parser.add_argument("--draws", type=int, default=60, metavar="N", help="instances for each step (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=DRAWS, metavar="N", help="instances for each step (default: %(default)s)")
     chosen = parser.parse_args(arguments)
-    try:
-        from . import chains
-        from .page import write_pages
-
-        known = chains()
-    except ModuleNotFoundError as error:
-        if error.name != "hypothesis":
-            raise
-        print("the instances are drawn by Hypothesis, which is not installed: pip install hypothesis", file=sys.stderr)
-        return 2
+    known = chains()
     unknown = [name for name in chosen.names if name not in known]
     if unknown or chosen.draws < 1:
         wrong = f"there is no chain {unknown[0]!r}; there are: {', '.join(known)}" if unknown else "--draws must be at least 1"
         print(f"derivations: {wrong}", file=sys.stderr)
         return 2
-    shown = [known[name] for name in chosen.names or known]
+    named = [known[name] for name in chosen.names or known]
     if chosen.mutants:
-        return run_mutants(shown, chosen.draws)
+        return run_mutants(named, chosen.draws)
     if chosen.html:
-        write_pages(shown, chosen.html, chosen.draws)
-        print(f"{len(shown)} pages are in {chosen.html}/, with an index.html")
+        write_pages(named, chosen.html, chosen.draws)
+        print(f"{len(named)} pages are in {chosen.html}/, with an index.html")
         return 0
     if not chosen.names:
-        return show_list(shown)
-    return max(read(chain, chosen.draws) for chain in shown)
+        return show_list(named)
+    return max(read(chain, chosen.draws) for chain in named)
 
 
 def show_list(chains):
@@ -66,18 +63,11 @@ def read(chain, draws):
         source = "" if step.source == chain.source else f" ({step.source})"
         print(f"{number}. {step.name}{source}\n     {step.latex}")
         print(textwrap.fill(f"because: {step.because}", 110, initial_indent="     ", subsequent_indent="     "))
-        said = f" ({SIDES[step.kind]})" if step.kind in SIDES else ""
-        print(f"     {shown(left)} {SIGNS[step.kind]} {shown(right)}{said}")
+        said, sign = f" ({SIDES[step.kind]})" if step.kind in SIDES else "", "<=" if step.kind == "at_most" else "="
+        print(f"     {shown(left)} {sign} {shown(right)}{said}")
         verdict = "DOES NOT HOLD" if worst > 1 else "holds"
         print(f"     {verdict}: over {len(instances)} instances, at worst {worst:.1e} of what rounding allows\n")
     return int(refuted > 0)
-
-
-def shown(values):
-    """A number, or the first few of many."""
-    flat = np.ravel(values)
-    text = ", ".join(f"{x:.6g}" for x in flat[:3])
-    return text if np.ndim(values) == 0 else f"[{text}{', ...' if len(flat) > 3 else ''}]"
 
 
 def run_mutants(chains, draws):

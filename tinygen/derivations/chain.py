@@ -33,7 +33,8 @@ from ..autograd import grad
 
 ROUNDING = 1e-9  # relative to the size of what is compared; float64 has 1e-16, and sums and logarithms lose some of it
 STANDARD_ERRORS = 6
-DRAWS = 60  # instances for a step; half of what Hypothesis takes by default, since a chain has many steps
+DRAWS = 60  # instances for a step; fewer than Hypothesis takes by default, since there are many steps
+SIDES = {"grad_equal": "the two gradients", "in_expectation": "the mean of the samples, and its value"}  # where it is not plain
 
 
 @dataclass(eq=False)
@@ -114,6 +115,13 @@ class Step:
             return find(self.instances, lambda instance: self.residual(instance, mistake) > 1, settings=settings)
         except NoSuchExample:
             return None
+
+
+def shown(values):
+    """A number as text, or the first few of many."""
+    flat = np.ravel(values)
+    text = ", ".join(f"{x:.6g}" for x in flat[:4])
+    return text if np.ndim(values) == 0 else f"({text}{', ...' if len(flat) > 4 else ''})"
 
 
 def quiet(draws, *phases):

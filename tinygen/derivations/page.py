@@ -7,9 +7,8 @@ from html import escape
 import numpy as np
 
 from ..files import write_whole
+from .chain import SIDES, shown
 
-SIGNS = {"equal": "=", "at_most": "\N{LESS-THAN OR EQUAL TO}", "grad_equal": "=", "in_expectation": "="}
-SIDES = {"grad_equal": "the two gradients", "in_expectation": "the mean of the samples, and its value"}
 ACRONYMS = {"ddim", "ddpm", "elbo", "gan", "mcmc", "sde"}
 SHORT, LONG = re.compile(r"\\(le|ge|ne)(?![A-Za-z])"), r"\\\1q"  # matplotlib knows only \leq, \geq, \neq
 STYLE = """
@@ -56,12 +55,13 @@ def _step(number, step, draws):
     left, right, _ = step.values(instances[-1])
     source = f'<p class="source">{escape(step.source)}</p>' if step.source != step.chain.source else ""
     what = f" ({SIDES[step.kind]})" if step.kind in SIDES else ""
+    sign = "&le;" if step.kind == "at_most" else "="
     verdict = "holds" if max(residuals) <= 1 else "does not hold"
     return (
         f"<h2>{number}. {_words(step.name)} <small>{verdict} for {len(instances)} instances</small></h2>"
         f'<div class="equation">{equation(step.latex, step.name)}</div>'
         f'<p class="because">Because: {escape(step.because)}.</p>{source}'
-        f'<p class="values">on one of them{what}: {_values(left)} {SIGNS[step.kind]} {_values(right)}</p>'
+        f'<p class="values">on one of them{what}: {shown(left)} {sign} {shown(right)}</p>'
         f"{_strip(residuals, step.name)}" + "".join(_sibling(step, mistake, draws) for mistake in step.siblings)
     )
 
@@ -76,7 +76,7 @@ def _sibling(step, mistake, draws):
         seen = re.sub(r"\s+", " ", repr(instance))
     return (
         f'<div class="wrong"><b>Wrong: {escape(mistake)}.</b>'
-        f'<div class="values">{_values(left)} {sign} {_values(right)}</div>'
+        f'<div class="values">{shown(left)} {sign} {shown(right)}</div>'
         f'<details><summary>the instance that refutes it</summary><div class="values">{escape(seen[:1500])}</div></details>'
         "</div>"
     )
@@ -125,12 +125,6 @@ def _inline(file, label, own):
     svg = re.sub(r'\bid="', f'id="{own}', svg)
     svg = re.sub(r'(href="|url\()#', rf"\g<1>#{own}", svg)
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label, quote=True)}"', 1)
-
-
-def _values(values):
-    flat = np.ravel(values)
-    text = ", ".join(f"{x:.6g}" for x in flat[:4])
-    return text if np.ndim(values) == 0 else f"({text}{', ...' if len(flat) > 4 else ''})"
 
 
 def _words(name):

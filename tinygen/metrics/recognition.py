@@ -8,6 +8,7 @@ Inception scores, and comparable only with others by the same classifier: set th
 """
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
@@ -105,8 +106,6 @@ def _in_parts(f, x):
 
 
 def _cache_folder(cache):
-    from pathlib import Path
-
     import pooch
 
     return Path(cache) if cache else pooch.os_cache("tinygen") / "classifiers"

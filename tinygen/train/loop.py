@@ -22,7 +22,8 @@ def fit(
 ):  # fmt: skip
     """The state after `steps` steps in all: state, metrics = step(state, batches.at(n), Generator(seed).at(n)) for each n.
 
-    step: pure; metrics is a dict of numbers. batches: an object with .at(n), a function of n, or a sequence.
+    step: pure; metrics is a dict of numbers. batches: an object with .at(n), a function of n, or a sequence. They must not be
+    drawn from Generator(seed).at(n), or they would be the step's noise: see `data.Draws`.
     out: a folder for a log (after 1 step, then every `log_every`) and for checkpoints (at the start, every `checkpoint_every`
     steps, at the end, and on Ctrl-C after the last complete step). What an earlier run left there is not lost, but gets a
     number: checkpoint.1.safetensors.
