@@ -77,13 +77,21 @@ class Structure:
             for path in child.paths(f"{prefix}.{key}" if prefix else str(key))
         ]
 
-    def difference(self, other, path=""):
+    def difference(self, other):
         """The first path at which two structures differ, or None. Constants may differ: they are no part of the shape."""
+        place = self._first_difference(other)
+        return place if place is None else ".".join(str(key) for key in place) or "the root"
+
+    def _first_difference(self, other):
+        if self is other:
+            return None
         if self.kind != other.kind or self.keys != other.keys:
-            return path or "the root"
-        here = f"{path}." if path else ""
-        pairs = zip(self.keys, self.children, other.children)
-        return next(filter(None, (a.difference(b, f"{here}{key}") for key, a, b in pairs)), None)
+            return []
+        for key, a, b in zip(self.keys, self.children, other.children):
+            place = a._first_difference(b)
+            if place is not None:
+                return [key, *place]
+        return None
 
 
 _LEAF = Structure("leaf")
@@ -97,16 +105,19 @@ def flatten(tree):
 
 def _describe(tree, leaves):
     kind = type(tree)
-    if kind is np.ndarray or is_leaf(tree):  # the first, because it is quick, and most leaves are
+    if kind is np.ndarray:  # first, because most leaves are
         leaves.append(tree)
         return _LEAF
+    if (keys := getattr(kind, "_keys", None)) is not None:
+        return Structure(kind, keys, [_describe(getattr(tree, key), leaves) for key in keys])
     if isinstance(tree, tuple) or kind is list:
         return Structure(kind, range(len(tree)), [_describe(child, leaves) for child in tree])
     if kind is dict:
         keys = sorted(tree)
         return Structure(dict, keys, [_describe(tree[key], leaves) for key in keys])
-    if (keys := getattr(kind, "_keys", None)) is not None:
-        return Structure(kind, keys, [_describe(getattr(tree, key), leaves) for key in keys])
+    if is_leaf(tree):
+        leaves.append(tree)
+        return _LEAF
     if is_dataclass(tree) and not isinstance(tree, type):
         raise TypeError(f"{kind.__name__} is a dataclass but not a tree: decorate it with @module, so that its arrays are seen")
     return Structure("constant", value=tree)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ..autograd import jacobian, tree
 from ..backend import Generator
 from ..models.pixelcnn import PixelCNN, Plain, Residual, receptive_field
-from ..nn import MaskedConv2d, live_taps
+from ..nn import live_taps
+from ..ops import masked_conv2d
 from .chain import Chain
 from .change_of_variables import disturbed
 from .exact import entropy, null_vector
@@ -112,8 +113,8 @@ class Kernel:
     def matrix(self, taps):
         """The masked convolution as a matrix: a column for each pixel that it reads, in the order of rows."""
         H, W = self.shape
-        layer = MaskedConv2d(self.weight[..., None, None], np.zeros(1), tuple(taps))
-        return layer(np.eye(H * W).reshape(-1, H, W, 1)).reshape(H * W, H * W).T
+        x, padding = np.eye(H * W).reshape(-1, H, W, 1), tuple(k // 2 for k in self.size)
+        return masked_conv2d(x, self.weight[..., None, None], taps=tuple(taps), padding=padding).reshape(H * W, H * W).T
 
     def mirrored(self, taps):
         """The same taps counted from the other end of the kernel."""

@@ -16,6 +16,8 @@ PixelCNN decoders*, section 2.2. There the vertical stack is one row ahead, and 
 here its first layer ends a row above instead.
 """
 
+from functools import lru_cache
+
 from ..autograd.tree import Array, module
 from ..ops.masked_convolution import affine_masked_conv2d
 from .doors import require_image
@@ -24,6 +26,7 @@ from .init import glorot_uniform, zeros
 MASKS = ("A", "B", "vertical A", "vertical B")
 
 
+@lru_cache(None)
 def live_taps(mask, kernel):
     """The live taps (a, b) of a mask for a kernel (kh, kw), in the order in which pixels come.
 
@@ -48,7 +51,7 @@ class MaskedConv2d:
 
     weight: Array
     bias: Array
-    taps: tuple
+    mask: str
 
     @classmethod
     def init(cls, rng, c_in, c_out, kernel, mask, initialiser=glorot_uniform):
@@ -59,11 +62,15 @@ class MaskedConv2d:
         live = initialiser(rng, (len(taps), c_in, c_out), max(1, len(taps) * c_in), max(1, len(taps) * c_out))
         for (a, b), matrix in zip(taps, live):
             weight[a, b] = matrix
-        return cls(weight, zeros(rng, (c_out,)), taps)
+        return cls(weight, zeros(rng, (c_out,)), mask)
 
     @property
     def kernel(self):
         return self.weight.shape[:2]
+
+    @property
+    def taps(self):
+        return live_taps(self.mask, self.kernel)
 
     def __call__(self, x):
         """ValueError unless x is (N, H, W, C_in)."""
