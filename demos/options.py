@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from tinygen import kernels
 from tinygen.backend import to_device
 
 
@@ -25,13 +26,13 @@ def options(name, description, steps, data=("digits", "mnist"), **more):
     parser.add_argument("--out", type=Path, default=Path("runs", name), help="directory to write to (default: %(default)s)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from the checkpoint in DIR, and write there")
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that everything works")
-    parser.add_argument(
-        "--threads", type=at_least_one, default=1, help="of BLAS; small products wait for a second one (default: 1)"
-    )
+    parser.add_argument("--threads", type=at_least_one, help="for large loops (default: one for each processor)")
     for flag, settings in more.items():
         parser.add_argument(f"--{flag}", **settings)
     chosen = parser.parse_args([] if "ipykernel" in sys.modules else None)
-    threadpool_limits(chosen.threads, "blas")
+    threadpool_limits(1, "blas")  # the small products of these models would wait for its second thread
+    if chosen.threads:
+        kernels.threads.use(chosen.threads)
     if chosen.seed < 0:
         parser.error(f"--seed must be at least 0, not {chosen.seed}")
     if chosen.resume:

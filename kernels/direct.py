@@ -7,18 +7,24 @@ only in the list of offsets. One image at a time is copied into its frame, which
 pixels and 32 channels stay in registers (tiles.py). The gradient for w needs the same frame, and so do neighbouring taps in
 a row: what they read lies side by side, (b, c) counted as one index, so a run of three taps is a tile of 3 C rows.
 
-im2col, as in conv2d/cpu.py, writes every number of x once for each tap before BLAS reads it. This file runs in one thread.
+im2col, as in conv2d/cpu.py, writes every number of x once for each tap before BLAS reads it.
+
+Images are divided among threads. The gradient for w is a sum over images: of fixed groups, whatever the number of threads, so
+that this number changes no bit of the result.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
 from . import tiles
 from .jit import jit
+from .threads import in_parts
 
 NARROW, WIDE = tiles.WIDTH, 2 * tiles.WIDTH  # output channels of a tile
 ROWS = 8  # of a tile of the weights' gradient
+GROUPS, GROUPED_BYTES = 16, 1 << 20  # of images, for that gradient: as many as have sums of a megabyte in all
 # Pixels of a tile: what divides the widths of images that are halved from 28, 32 or 64. With AVX-512 there are 32 registers,
 # enough for 14 x 2 sums; before, 16, enough for 6 x 2.
 PIXELS = (14, 8, 7, 4, 1) if tiles.WIDTH == 16 else (6, 5, 4, 3, 1)
@@ -52,8 +58,13 @@ def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
         size = (1, rows * W)
     rows, columns, frame = _frame(x.shape[1:3], size, taps, stride, padding)
     bias = np.zeros((1, 1, y.shape[3])) if bias is None else bias.reshape(1, 1, -1)
+    x, w, bias, tile = _plain(x), _packed(w), _packed(bias), _tile_for(size[1])
     places = rows, columns, *frame, *padding, *stride
-    _convolve(_plain(x), _packed(w), _packed(bias), *places, y, *first, *every, *size, _tile_for(size[1]))
+
+    def images(a, b):
+        _convolve(x[a:b], w, bias, *places, y[a:b], *first, *every, *size, tile)
+
+    in_parts(images, len(x), len(x) * size[0] * size[1] * w.size)
 
 
 def weight_gradient(x, g, taps, stride, padding):
@@ -63,12 +74,21 @@ def weight_gradient(x, g, taps, stride, padding):
     rows, columns, lengths = runs = _runs(taps) * np.array([[1], [1], [C]])
     rounded = -(-lengths // ROWS) * ROWS
     block = _width(O)
-    d = np.zeros((-(-O // block), rounded.sum(), block), np.float32)
     if O % block:
         g = np.pad(g, ((0, 0), (0, 0), (0, 0), (0, -O % block)))
-    _weight_gradient(_plain(x), _plain(g), *runs, rounded, *frame, *padding, *stride, d)
+    x, g, N = _plain(x), _plain(g), len(x)
+    shape = -(-O // block), int(rounded.sum()), block
+    groups = max(1, min(N, GROUPS, GROUPED_BYTES // (4 * math.prod(shape))))
+    d = np.zeros((groups, *shape), np.float32)
+
+    def images(first, last):
+        for i in range(first, last):
+            group = slice(N * i // groups, N * (i + 1) // groups)
+            _weight_gradient(x[group], g[group], *runs, rounded, *frame, *padding, *stride, d[i])
+
+    in_parts(images, groups, g[..., 0].size * d[0].size)
     used = np.concatenate([np.arange(length) < n for n, length in zip(lengths, rounded)])
-    return d.transpose(1, 0, 2)[used].reshape(len(taps), C, -1)[:, :, :O]
+    return d.sum(axis=0).transpose(1, 0, 2)[used].reshape(len(taps), C, -1)[:, :, :O]
 
 
 def _tile_for(columns):

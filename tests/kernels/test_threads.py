@@ -1,0 +1,116 @@
+"""Loops in parts: everything is done once, errors arrive, and the number of threads changes no bit of a result."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygen import kernels
+from tinygen.kernels import threads
+
+MUCH = 10**12
+
+
+@pytest.fixture
+def pool_of():
+    before = threads._pool
+    yield threads.use
+    threads._pool = before
+
+
+@given(count=st.integers(0, 50), size=st.integers(1, 5), work=st.sampled_from([0, 3 * threads.ENOUGH, MUCH]))
+def test_each_turn_of_a_loop_is_run_once(count, size, work):
+    before = threads._pool
+    try:
+        threads.use(size)
+        turns = np.zeros(count, int)
+
+        def loop(first, last):
+            for i in range(first, last):
+                turns[i] += 1
+
+        threads.in_parts(loop, count, work)
+    finally:
+        threads._pool = before
+    assert (turns == 1).all()
+
+
+def test_parts_run_at_the_same_time_and_little_work_in_one_thread(pool_of):
+    pool_of(3)
+    together = threading.Barrier(3)
+    threads.in_parts(lambda first, last: together.wait(timeout=20), 3, MUCH)
+    parts = []
+    threads.in_parts(lambda *part: parts.append(part), 3, threads.ENOUGH)
+    assert parts == [(0, 3)]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_an_error_in_a_part_is_raised_and_the_threads_live_on(pool_of, place):
+    pool_of(3)
+
+    def loop(first, last):
+        if first == place:
+            raise ValueError(f"part {place}")
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match=f"part {place}"):
+            threads.in_parts(loop, 3, MUCH)
+
+
+def test_a_loop_inside_a_part_is_not_divided_again(pool_of):
+    pool_of(2)
+    inner = []
+    threads.in_parts(lambda *_: threads.in_parts(lambda *part: inner.append(part), 4, MUCH), 2, MUCH)
+    assert sorted(inner)[-1] == (0, 4) and sum(last - first for first, last in inner) == 8
+
+
+@pytest.mark.parametrize("size", [2, 3, 16])
+@pytest.mark.parametrize("shape, channels", [((5, 28, 28, 32), 64), ((17, 14, 14, 64), 32), ((1, 28, 28, 32), 32)])
+def test_the_number_of_threads_changes_no_bit(pool_of, size, shape, channels):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype(np.float32)
+    w = rng.normal(size=(3, 3, shape[3], channels)).astype(np.float32)
+    g = rng.normal(size=(*shape[:3], channels)).astype(np.float32)
+
+    def run():
+        return (
+            kernels.conv2d.forward(x, w, (1, 1), (1, 1)),
+            kernels.conv2d.input_gradient(g, w, shape[1:3], (1, 1), (1, 1)),
+            kernels.conv2d.weight_gradient(x, g, (3, 3), (1, 1), (1, 1)),
+        )
+
+    pool_of(1)
+    alone = run()
+    pool_of(size)
+    for a, b in zip(alone, run()):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+def test_a_forked_process_has_threads_of_its_own():
+    code = (
+        "import os, threading; from tinygen.kernels import threads; threads.use(2); "
+        "run = lambda: threads.in_parts(lambda a, b, wait=threading.Barrier(2).wait: wait(timeout=20), 2, 10**12); run(); "
+        "child = os.fork(); run(); os._exit(0) if child == 0 else print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "0", done.stderr
+
+
+@pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize("value, result", [("3", "3"), ("none", "is 'none'"), ("0", "is '0'")])
+def test_the_environment_says_how_many_threads(name, value, result):
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")} | {name: value}
+    code = "from tinygen.kernels import threads; print(threads._pool.size)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result in (done.stdout if done.returncode == 0 else done.stderr)
+
+
+def test_there_must_be_a_thread():
+    with pytest.raises(ValueError, match="there must be at least 1"):
+        threads.use(0)
