@@ -9,6 +9,9 @@ a row: what they read lies side by side, (b, c) counted as one index, so a run o
 
 im2col, as in conv2d/cpu.py, writes every number of x once for each tap before BLAS reads it.
 
+With fewer channels out than a register is wide, the sums over channels come first, all taps of a pixel side by side as if they
+were channels; then each is added to the output it belongs to (`spread`).
+
 Images are divided among threads. The gradient for w is a sum over images: of fixed groups, whatever the number of threads, so
 that this number changes no bit of the result.
 """
@@ -65,6 +68,24 @@ def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
         _convolve(x[a:b], w, bias, *places, y[a:b], *first, *every, *size, tile)
 
     in_parts(images, len(x), len(x) * size[0] * size[1] * w.size)
+
+
+def suits_spread(g, w, channels_out):
+    """Whether `spread` is the fast way: where the other is not, and all taps together fill half a register."""
+    return not suits(g, w, channels_out) and suits(g, w, w.shape[0] * w.shape[1] * channels_out)
+
+
+def spread(g, w, size, stride, padding):
+    r"""dx (N, *size, C) for g (N, H', W', O), w (kh, kw, C, O): dx[n, i sy + a - py, j sx + b - px] += w[a, b] g[n, i, j]."""
+    (kh, kw, C, O), columns = w.shape, g.shape[2]
+    across = _packed(w.reshape(1, kh * kw * C, O).swapaxes(1, 2))  # from a pixel of g to what it gives through each tap
+    g, dx, tile = _plain(g), np.zeros((len(g), *size, C), np.float32), _tile_for(columns)
+
+    def images(first, last):
+        _spread(g[first:last], across, kh, kw, *stride, *padding, dx[first:last], tile)
+
+    in_parts(images, len(g), g.size * kh * kw * C)
+    return dx
 
 
 def weight_gradient(x, g, taps, stride, padding):
@@ -242,3 +263,31 @@ def _fill(frame, image, Wp, py, px):
     for i in range(H):
         first = ((i + py) * Wp + px) * C
         frame[first : first + W * C] = numbers[i]
+
+
+@jit
+def _spread(g, across, kh, kw, sy, sx, py, px, dx, tile):
+    N, rows, columns, O = g.shape
+    _, H, W, C = dx.shape
+    blocks, _, _, width = across.shape
+    no_bias, no_offset = np.zeros(width, np.float32), np.zeros(1, np.int64)
+    given = np.empty((blocks, columns, width), np.float32)  # by the pixels of a row, through all taps
+    for n in range(N):
+        for i in range(rows):
+            for k in range(blocks):
+                j = 0
+                while True:
+                    pixels, sums = g[n, i, j:].ctypes.data, given[k, j:].ctypes.data
+                    _tile(tile, width, pixels, no_offset, 1, O, O, across[k].ctypes.data, no_bias.ctypes.data, sums, width)
+                    if j + tile >= columns:
+                        break
+                    j = min(j + tile, columns - tile)
+            for a in range(max(0, py - i * sy), min(kh, H + py - i * sy)):
+                target = dx[n, i * sy + a - py]
+                for b in range(kw):
+                    first, last = max(0, -((b - px) // sx)), min(columns, (W - 1 + px - b) // sx + 1)
+                    for c in range(C):
+                        block, tap = divmod((a * kw + b) * C + c, width)
+                        source = given[block, :, tap]
+                        for j in range(first, last):
+                            target[j * sx + b - px, c] += source[j]

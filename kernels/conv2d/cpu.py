@@ -35,6 +35,9 @@ def forward(x, w, stride, padding, bias=None):
     rows, columns = output_size((H, W), (kh, kw), stride, padding)
     if direct.suits(x, w, O):
         return direct.convolve(x, w.reshape(kh * kw, C, O), _taps(kh, kw), stride, padding, (rows, columns), bias)
+    if stride == (1, 1) and direct.suits_spread(x, w, O):  # each pixel of x gives to the outputs that read it
+        y = direct.spread(x, _turned(w), (rows, columns), stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
+        return y if bias is None else np.add(y, bias, out=y)
     y = np.empty((N * rows * columns, O), x.dtype)
     w = w.reshape(kh * kw * C, O)
     for pixels, patches in _blocks_of_patches(x, (kh, kw), stride, padding):
@@ -49,9 +52,11 @@ def input_gradient(g, w, input_size, stride, padding):
     kh, kw, C, _ = w.shape
     (H, W), (sy, sx), (py, px) = input_size, stride, padding
     if stride == (1, 1) and py < kh and px < kw:  # then it is a convolution too: of g with the taps turned around
-        return forward(g, w[::-1, ::-1].swapaxes(2, 3), stride, (kh - 1 - py, kw - 1 - px))
+        return forward(g, _turned(w), stride, (kh - 1 - py, kw - 1 - px))
     if direct.suits(g, w, C):
         return _input_gradient_by_phases(g, w, input_size, stride, padding)
+    if direct.suits_spread(g, w, C):
+        return direct.spread(g, w, input_size, stride, padding)
     dx = np.empty((N, H, W, C), g.dtype)
     padded = np.empty((_fitting(H + 2 * py, W + 2 * px, C, g.itemsize), H + 2 * py, W + 2 * px, C), g.dtype)
     for n in range(0, N, len(padded)):
@@ -85,6 +90,11 @@ def _input_gradient_by_phases(g, w, input_size, stride, padding):
     return dx
 
 
+def _turned(w):
+    """The kernel of the map back: turned around, from output channels to input channels."""
+    return w[::-1, ::-1].swapaxes(2, 3)
+
+
 @lru_cache(None)
 def _taps(kh, kw):
     return tuple(np.ndindex(kh, kw))
@@ -95,6 +105,9 @@ def weight_gradient(x, g, kernel_size, stride, padding):
     C, O = x.shape[3], g.shape[3]
     if direct.suits(x, g, O):
         return direct.weight_gradient(x, g, _taps(kh, kw), stride, padding).reshape(kh, kw, C, O)
+    turned = (kh - 1 - padding[0], kw - 1 - padding[1])
+    if stride == (1, 1) and min(turned) >= 0 and direct.suits(g, x, C):  # the sum is the same with x and g exchanged
+        return _turned(direct.weight_gradient(g, x, _taps(kh, kw), stride, turned).reshape(kh, kw, O, C))
     g = g.reshape(math.prod(g.shape[:3]), O)
     dw = np.zeros((kh * kw * C, O), x.dtype)
     for pixels, patches in _blocks_of_patches(x, kernel_size, stride, padding):
