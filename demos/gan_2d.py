@@ -13,6 +13,7 @@ import numpy as np
 
 from demos.options import options, plain_errors
 from tinygen import Generator, data, grad, ops, optim, plot, train
+from tinygen.metrics import modes_captured
 from tinygen.models import gan
 
 BOTH = ("ring_of_8", "grid_of_25")
@@ -101,7 +102,7 @@ def count(states):
     for game in games:
         toy = game.split(", ")[0]
         samples = states[game].gan.sample(Generator(chosen.seed), 2500) * size[toy]
-        found[game] = gan.modes_captured(samples, toys[toy].modes, toys[toy].std)
+        found[game] = modes_captured(samples, toys[toy].modes, toys[toy].std)
     return found
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tinygen import Generator, check_grads, data, grad, jacobian, ops, train, value_and_grad
 from tinygen.autograd import stop_gradient, tree
 from tinygen.density import Bounded, Sampler, Tractable, Unnormalised
+from tinygen.metrics import modes_captured
 from tinygen.models import gan
 from tinygen.models.gan import CRITIC, GAN, LEAST_SQUARES, MINIMAX, NON_SATURATING
 from tinygen.nn import Conv2d, Linear, Sequential
@@ -359,22 +360,6 @@ def test_accuracy_counts_pairs(on_real, on_fake):
     assert gan.accuracy(np.array(on_real, float), np.array(on_fake, float)) == pytest.approx(np.mean(pairs), abs=1e-12)
 
 
-def test_modes_are_counted_by_good_samples_near_them():
-    modes = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
-    samples = np.array([[0.0, 0.0], [0.0, 2.9], [10.0, 3.1], [4.0, 10.0], [2.0, 2.0], [0.0, 11.0]])
-    assert gan.modes_captured(samples, modes, std=1.0) == (2, pytest.approx(4 / 6))  # |(2, 2)| = 2.83 is within, (10, 3.1) not
-    assert gan.modes_captured(samples, modes, std=1.0, least=2) == (1, pytest.approx(4 / 6))
-    assert gan.modes_captured(samples + 100, modes, std=1.0) == (0, 0.0)
-
-
-@pytest.mark.parametrize("name", ["ring_of_8", "grid_of_25"])
-def test_the_data_themselves_capture_every_mode(name):
-    density = data.toy.load(name)
-    captured, share = gan.modes_captured(density.sample(Generator(0), 20_000), density.modes, density.std, least=600)
-    assert captured == len(density.modes)
-    assert abs(share - (1 - math.exp(-4.5))) < 4 * math.sqrt(0.011 * 0.989 / 20_000)
-
-
 # The model and its training
 
 
@@ -488,7 +473,7 @@ def modes_reached(name, steps, seed):
     for n in range(steps):
         rng = Generator(seed).at(n)
         state, _ = step(state, toy.sample(rng, 128) / size, rng)
-    return gan.modes_captured(state.gan.sample(Generator(seed), 2500) * size, toy.modes, toy.std)
+    return modes_captured(state.gan.sample(Generator(seed), 2500) * size, toy.modes, toy.std)
 
 
 def test_r1_captures_the_modes_of_the_ring():
@@ -533,8 +518,3 @@ def test_rounds_and_settings_out_of_range_are_refused():
 def test_sizes_that_cannot_be_halved_are_refused_with_a_way_out(shape):
     with pytest.raises(ValueError, match=r"images cannot be halved 2 times; give fewer channels, or pad"):
         GAN.dcgan(Generator(0), shape, 2, channels=(8, 8))
-
-
-def test_samples_and_modes_of_different_dimensions_are_refused():
-    with pytest.raises(ValueError, match=r"modes_captured: samples \(4, 3\) and modes \(2, 2\) must be"):
-        gan.modes_captured(np.zeros((4, 3)), np.zeros((2, 2)), 1.0)

@@ -90,8 +90,7 @@ def classifier(images, seed=0, steps=None, cache=None, progress=True):
 def _loss(model, batch, rng):
     """The mean of -log p(label | x), the images moved by up to a pixel in each direction."""
     x, labels = batch
-    log_p = ops.log_softmax(model.logits(_moved(x, rng), rng))
-    return -log_p[np.arange(len(labels)), labels].mean(), {}
+    return -ops.categorical_log_prob(labels, model.logits(_moved(x, rng), rng)).mean(), {}
 
 
 def _moved(x, rng):
