@@ -128,7 +128,7 @@ class Categorical:
                 f"Categorical.log_prob: x lies in {x.min()} .. {x.max()}, but there are {n} classes, 0 .. {n - 1}; give the "
                 "logits as many classes as the data has"
             )
-        return ops.take_along_axis(ops.log_softmax(self.logits), x[..., None])[..., 0]
+        return ops.categorical_log_prob(x, self.logits)
 
     def sample(self, rng):
         """Integers, of the logits' shape without the last axis: gradients do not pass through a choice."""

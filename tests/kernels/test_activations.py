@@ -10,13 +10,18 @@ from tinygen import kernels
 TIERS = kernels.tiers("activations")
 SPEC = TIERS["spec"]
 FAST = [tier for tier in TIERS if tier != "spec"]
-FUNCTIONS = ["relu_gradient", "sigmoid", "silu", "silu_gradient"]
+FUNCTIONS = [
+    "gelu", "gelu_gradient", "leaky_relu", "leaky_relu_gradient", "relu_gradient", "sigmoid", "sigmoid_gradient", "silu",
+    "silu_gradient", "softplus", "softplus_gradient", "tanh_gradient",
+]  # fmt: skip
 NUMBERS = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4])
+CANCELLING = "gelu_gradient", "sigmoid_gradient", "tanh_gradient"  # sums that can be smaller than their terms
 
 
 def call(tier, function, g, x):
-    arguments = (x,) if function in ("sigmoid", "silu") else (g, x)
-    return getattr(TIERS[tier], function)(*arguments)
+    arguments = (g, x) if function.endswith("gradient") else (x,)
+    slope = (0.2,) if function.startswith("leaky") else ()
+    return getattr(TIERS[tier], function)(*arguments, *slope)
 
 
 @pytest.mark.parametrize("tier", FAST)
@@ -30,8 +35,12 @@ def test_agrees_with_the_definition(tier, function, dtype, values, rank):
     g, x = (column.reshape((-1,) + (1,) * (rank - 1)) for column in pairs.T)
     y, expected = call(tier, function, g, x), call("spec", function, g.astype(np.float64), x.astype(np.float64))
     assert y.dtype == dtype and y.shape == x.shape
-    tiny = np.finfo(np.float32).tiny if dtype == np.float32 else 0  # exp stops at the smallest normal number
-    np.testing.assert_allclose(y, expected, rtol=12 * np.finfo(dtype).eps, atol=1e4 * 1e4 * tiny)
+    epsilon = np.finfo(dtype).eps
+    tiny = np.finfo(np.float32).tiny if dtype == np.float32 else 0  # below the smallest normal number, digits are lost
+    lost = 2 * epsilon * np.abs(g * np.maximum(1, x * x)) if function in CANCELLING else 0
+    # e^(-x^2 / 2) multiplies a rounding of its argument by x^2, in the definition, too
+    rounded = np.maximum(1, x * x) if "gelu" in function and dtype == np.float64 else 1
+    assert np.all(np.abs(y - expected) <= 12 * epsilon * rounded * np.abs(expected) + lost + 1e4 * 1e4 * tiny)
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -41,6 +50,13 @@ def test_infinities_have_their_limits_and_nan_stays(tier, dtype):
     np.testing.assert_allclose(call(tier, "sigmoid", None, x), [0, 1, np.nan], atol=1e-36)
     np.testing.assert_allclose(call(tier, "silu", None, x), [0, np.inf, np.nan], atol=1e-36)
     np.testing.assert_allclose(call(tier, "silu_gradient", ones, x), [0, 1, np.nan], atol=1e-34)
+    np.testing.assert_array_equal(call(tier, "softplus", None, x), [0, np.inf, np.nan])
+    np.testing.assert_array_equal(call(tier, "softplus_gradient", ones, x), [0, 1, np.nan])
+    np.testing.assert_array_equal(call(tier, "gelu", None, x), [0, np.inf, np.nan])
+    np.testing.assert_array_equal(call(tier, "gelu_gradient", ones, x), [0, 1, np.nan])
+    np.testing.assert_array_equal(call(tier, "leaky_relu", None, x), [-np.inf, np.inf, np.nan])
+    for function in ("tanh_gradient", "sigmoid_gradient"):
+        np.testing.assert_array_equal(call(tier, function, ones, np.array([np.nan, 1, 0.5], dtype))[:2], [np.nan, 0])
 
 
 @pytest.mark.parametrize("tier", FAST)
@@ -62,3 +78,26 @@ def test_the_definition_on_hand_made_numbers():
     np.testing.assert_allclose(SPEC.silu(x), [0, 0.75 * np.log(3)])
     np.testing.assert_allclose(SPEC.silu_gradient(np.array([2.0, 1]), x), [1, 0.75 * (1 + 0.25 * np.log(3))])
     np.testing.assert_array_equal(SPEC.relu_gradient(np.array([5.0, 6, 7]), np.array([-1.0, 0, 1])), [0, 0, 7])
+    np.testing.assert_array_equal(SPEC.leaky_relu(np.array([-2.0, 0, 3]), 0.5), [-1, 0, 3])
+    np.testing.assert_array_equal(SPEC.leaky_relu_gradient(np.array([5.0, 6, 7]), np.array([-1.0, 0, 1]), 0.5), [2.5, 3, 7])
+    np.testing.assert_allclose(SPEC.softplus(x), [np.log(2), np.log(4)])
+    np.testing.assert_allclose(SPEC.gelu(np.array([0.0, 1, -1])), [0, 0.8413447461, -0.1586552539])  # Phi(1)
+
+
+@pytest.mark.parametrize(
+    "gradient, function, of_value",
+    [
+        ("leaky_relu_gradient", SPEC.leaky_relu, False),
+        ("tanh_gradient", np.tanh, True),
+        ("sigmoid_gradient", SPEC.sigmoid, True),
+        ("softplus_gradient", SPEC.softplus, False),
+        ("silu_gradient", SPEC.silu, False),
+        ("gelu_gradient", SPEC.gelu, False),
+    ],
+)
+def test_the_definition_of_a_gradient_is_the_slope_of_the_function(gradient, function, of_value):
+    rest = (0.2,) if gradient.startswith("leaky") else ()
+    x, step = np.array([-3.0, -0.7, 0.4, 2.5]), 1e-5
+    slope = (function(x + step, *rest) - function(x - step, *rest)) / (2 * step)
+    seen = getattr(SPEC, gradient)(np.full(4, 3.0), function(x, *rest) if of_value else x, *rest)
+    np.testing.assert_allclose(seen, 3 * slope, rtol=1e-8)

@@ -1,9 +1,14 @@
-"""The float32 exponential and logarithm: their stated errors, and what they make of NaN and infinity."""
+"""The float32 functions of vector_math: their stated errors over all exponents, and what they make of NaN and infinity."""
+
+import math
 
 import numpy as np
+import pytest
 
 from tinygen.kernels import vector_math
 from tinygen.kernels.jit import jit
+
+TINY, HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @jit
@@ -13,35 +18,120 @@ def exp_of(x, y):
 
 
 @jit
+def tanh_of(x, y):
+    for i in range(x.size):
+        y[i] = vector_math.tanh(x[i])
+
+
+@jit
+def sigmoid_of(x, y):
+    for i in range(x.size):
+        y[i] = vector_math.sigmoid_pair(x[i])[0]
+
+
+@jit
+def opposite_sigmoid_of(x, y):
+    for i in range(x.size):
+        y[i] = vector_math.sigmoid_pair(x[i])[1]
+
+
+@jit
 def log1p_of(x, y):
     for i in range(x.size):
         y[i] = vector_math.log1p(x[i])
 
 
-def run(kernel, x):
+@jit
+def distribution_of(x, y):
+    for i in range(x.size):
+        y[i] = vector_math.normal(x[i])[0]
+
+
+@jit
+def density_of(x, y):
+    for i in range(x.size):
+        y[i] = vector_math.normal(x[i])[1]
+
+
+@jit
+def largest_of(x):
+    return vector_math.largest(x)
+
+
+def run(kernel, *numbers):
+    x = np.array(numbers, np.float32) if len(numbers) > 1 else numbers[0]
     y = np.empty_like(x)
     kernel(x, y)
     return y
 
 
-def error_in_last_places(y, exact):
-    return np.max(np.abs(y.astype(np.float64) - exact) / np.spacing(exact.astype(np.float32)).astype(np.float64))
+def of_every_exponent(mantissas=1000):
+    """For each exponent of a normal float32, as many numbers of either sign; and more where the functions bend."""
+    m = 1 + np.random.default_rng(0).random(mantissas)
+    x = np.outer(2.0 ** np.arange(-126, 128), m).ravel()
+    return np.concatenate([x, -x, np.linspace(-110, 110, 200_001)]).astype(np.float32)
 
 
-def test_exp_errs_by_two_units_at_most():
-    rng = np.random.default_rng(0)
-    x = np.concatenate([np.linspace(-87.3, 88.3, 400_001), rng.standard_normal(100_000) * 1e-3]).astype(np.float32)
-    assert error_in_last_places(run(exp_of, x), np.exp(x.astype(np.float64))) <= 2
+def sigmoid(x):
+    return np.where(x >= 0, 1, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x)))
 
 
-def test_log1p_errs_by_four_units_at_most():
-    x = np.concatenate([np.linspace(0, 1, 400_001)[1:], np.logspace(-30, 0, 100_000)]).astype(np.float32)
-    assert error_in_last_places(run(log1p_of, x), np.log1p(x.astype(np.float64))) <= 4
+def distribution(x):
+    return np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x])
 
 
-def test_limits():
-    y = run(exp_of, np.array([-np.inf, -1000, 0, 1000, np.inf, np.nan], np.float32))
-    assert 0 <= y[0] == y[1] < 1.3e-38 and y[2] == 1
-    assert 2.3e38 < y[3] == y[4] < np.inf
-    assert np.isnan(y[5]) and np.isnan(run(log1p_of, np.array([np.nan], np.float32))[0])
-    assert run(log1p_of, np.zeros(1, np.float32))[0] == 0
+STATED = {
+    "exp": (exp_of, np.exp, 1.1),
+    "tanh": (tanh_of, np.tanh, 2.6),
+    "sigmoid": (sigmoid_of, sigmoid, 2.6),
+    "opposite sigmoid": (opposite_sigmoid_of, lambda x: sigmoid(-x), 2.6),
+    "log1p": (log1p_of, np.log1p, 2.8),
+    "normal distribution": (distribution_of, distribution, 6),
+    "normal density": (density_of, lambda x: np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi), 2.1),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_errs_by_no_more_units_in_the_last_place_than_stated(name):
+    kernel, function, most = STATED[name]
+    x = of_every_exponent()
+    x = x[(x >= 0) & (x <= 1)] if name == "log1p" else x
+    with np.errstate(over="ignore", under="ignore"):
+        exact = function(x.astype(np.float64))
+    y = run(kernel, x).astype(np.float64)
+    above, normal = np.abs(exact) > HUGE, np.abs(exact) >= TINY
+    assert np.all(y[above] == np.inf)
+    assert np.all(np.abs(y[~normal] - exact[~normal]) <= 3e-45)
+    y, exact = y[normal & ~above], exact[normal & ~above]
+    assert np.max(np.abs(y - exact) / np.spacing(np.abs(exact).astype(np.float32))) <= most
+
+
+def test_limits_and_nan():
+    ends = -np.inf, np.inf, np.nan, -np.nan
+    np.testing.assert_array_equal(run(exp_of, *ends), [0, np.inf, np.nan, np.nan])
+    np.testing.assert_array_equal(run(exp_of, -1000, 0, 1000), [0, 1, np.inf])
+    np.testing.assert_array_equal(run(tanh_of, *ends), [-1, 1, np.nan, np.nan])
+    np.testing.assert_array_equal(run(sigmoid_of, *ends), [0, 1, np.nan, np.nan])
+    np.testing.assert_array_equal(run(opposite_sigmoid_of, *ends), [1, 0, np.nan, np.nan])
+    np.testing.assert_array_equal(run(distribution_of, *ends), [0, 1, np.nan, np.nan])
+    np.testing.assert_array_equal(run(density_of, *ends), [0, 0, np.nan, np.nan])
+    np.testing.assert_array_equal(run(log1p_of, 0, np.nan), [0, np.nan])
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 16, 33, 256])
+def test_sums_and_largest_numbers_of_vectors(n):
+    rng = np.random.default_rng(n)
+    for shift in (-5, 0, 5):
+        x = (rng.standard_normal(n) + shift).astype(np.float32)
+        assert vector_math.total(x) == pytest.approx(x.sum(dtype=np.float64), abs=1e-6 * float(np.abs(x).sum()))
+        assert largest_of(x) == x.max()
+        x[n // 2] = -np.inf
+        assert largest_of(x) == x.max() and vector_math.total(x) == -np.inf
+        x[n // 2] = np.nan
+        assert np.isnan(vector_math.total(x))
+    assert largest_of(np.array([-np.inf, np.inf], np.float32)) == np.inf
+
+
+def test_a_sum_of_doubles_is_taken_in_double_precision():
+    x = np.random.default_rng(0).random(100)
+    assert vector_math.total(x) == pytest.approx(x.sum(), rel=1e-14)

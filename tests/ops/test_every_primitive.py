@@ -23,6 +23,8 @@ SIGNED = M * np.array([[1, -1, 1], [-1, 1, -1]])
 BATCH = _rng.normal(size=(2, 3, 4))
 SQUARE = 0.3 * _rng.normal(size=(2, 3, 3)) + 2 * np.eye(3)
 BITS = _rng.integers(0, 2, (3, 4)).astype(float)
+CHOICES = _rng.integers(0, 4, (2, 3))
+AFFINE, GROUPS = _rng.normal(size=(2, 4)), {"groups": 2, "eps": 0.1}
 IMAGES, KERNEL = _rng.normal(size=(2, 5, 4, 3)), _rng.normal(size=(3, 2, 3, 2))
 BIAS = _rng.normal(size=2)
 GRADIENT = _rng.normal(size=(2, 3, 3, 2))  # of conv2d(IMAGES, KERNEL, stride=(2, 1), padding=(1, 0))
@@ -59,7 +61,10 @@ EXAMPLES = {
     "ops.elementwise.erf": [((SIGNED,), {})],
     "ops.elementwise.exp": [((SIGNED,), {})],
     "ops.elementwise.expm1": [((SIGNED,), {})],
+    "ops.elementwise.gelu": [((SIGNED,), {})],
+    "ops.elementwise.gelu_gradient": [((M, SIGNED), {})],
     "ops.elementwise.leaky_relu": [((SIGNED,), {}), ((SIGNED,), {"slope": 0.01})],
+    "ops.elementwise.leaky_relu_gradient": [((M, SIGNED), {}), ((M, SIGNED), {"slope": 0.01})],
     "ops.elementwise.log": [((M,), {})],
     "ops.elementwise.log1p": [((M,), {})],
     "ops.elementwise.maximum": [((M, N), {}), ((COLUMN, ROW), {})],
@@ -70,16 +75,23 @@ EXAMPLES = {
     "ops.elementwise.relu": [((SIGNED,), {})],
     "ops.elementwise.relu_gradient": [((M, SIGNED), {})],
     "ops.elementwise.sigmoid": [((SIGNED,), {})],
+    "ops.elementwise.sigmoid_gradient": [((M, SIGNED), {})],
     "ops.elementwise.silu": [((SIGNED,), {})],
     "ops.elementwise.silu_gradient": [((M, SIGNED), {})],
     "ops.elementwise.sin": [((SIGNED,), {})],
     "ops.elementwise.softplus": [((SIGNED,), {})],
+    "ops.elementwise.softplus_gradient": [((M, SIGNED), {})],
     "ops.elementwise.sqrt": [((M,), {})],
     "ops.elementwise.subtract": [((M, N), {}), ((M, ROW), {}), ((COLUMN, ROW), {})],
     "ops.elementwise.tanh": [((SIGNED,), {})],
+    "ops.elementwise.tanh_gradient": [((M, SIGNED), {})],
     "ops.elementwise.where": [((SIGNED > 0, M, N), {}), ((ROW > 1, COLUMN, N), {})],
+    "ops.gate.gate": [((BATCH,), {})],
+    "ops.gate.gate_gradient": [((BATCH[..., :2], BATCH), {})],
     "ops.likelihoods.bernoulli_log_prob": [((BITS, BATCH), {}), ((BITS, BATCH[0]), {})],
     "ops.likelihoods.bernoulli_residual": [((BITS, BATCH), {}), ((BITS, BATCH[0]), {})],
+    "ops.likelihoods.categorical_log_prob": [((CHOICES, BATCH), {})],
+    "ops.likelihoods.categorical_log_prob_gradient": [((M, CHOICES, BATCH), {})],
     "ops.linalg._einsum": [
         ((M, N, ROW), {"inputs": ("ij", "kj", "j"), "output": "ki"}),
         ((M, ROW), {"inputs": ("ij", "k"), "output": "i"}),
@@ -93,6 +105,9 @@ EXAMPLES = {
     "ops.masked_convolution.masked_conv2d": [((IMAGES, KERNEL), MASKED)],
     "ops.masked_convolution.masked_input_gradient": [((MASKED_GRADIENT, KERNEL), {"input_size": (5, 4), **MASKED})],
     "ops.masked_convolution.masked_weight_gradient": [((IMAGES, MASKED_GRADIENT), {"kernel_size": (3, 2), **MASKED})],
+    "ops.normalisation.group_norm": [((BATCH, AFFINE), {}), ((BATCH, AFFINE), GROUPS)],
+    "ops.normalisation.input_gradient": [((BATCH[::-1], BATCH, AFFINE), {}), ((BATCH[::-1], BATCH, AFFINE), GROUPS)],
+    "ops.normalisation.parameter_gradient": [((BATCH[::-1], BATCH), {}), ((BATCH[::-1], BATCH), GROUPS)],
     "ops.reductions.cumsum": [((BATCH,), {"axis": 1}), ((BATCH,), {"reverse": True})],
     "ops.reductions.log_softmax": [((BATCH,), {}), ((BATCH,), {"axis": 0})],
     "ops.reductions.logsumexp": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],

@@ -15,6 +15,8 @@ are no part of the layer but a tree of their own, `Statistics`, which goes in an
     y = norm(x, statistics)                          evaluation: normalised by what it is given
 """
 
+import math
+
 from .. import ops
 from ..autograd.tree import Array, module
 from .doors import require_last_axis
@@ -35,9 +37,11 @@ class LayerNorm:
 
     def __call__(self, x):
         """ValueError unless the last axis of x has length d."""
-        require_last_axis("LayerNorm", x, self.scale.shape[0], "it normalises features, which come last")
-        y, _, _ = _standardise(x, -1, self.eps)
-        return y * self.scale + self.shift
+        d = self.scale.shape[0]
+        require_last_axis("LayerNorm", x, d, "it normalises features, which come last")
+        positions = ops.reshape(x, shape=(math.prod(x.shape[:-1]), 1, d))
+        y = ops.group_norm(positions, ops.stack(self.scale, self.shift), groups=1, eps=self.eps)
+        return ops.reshape(y, shape=tuple(x.shape))
 
 
 @module
@@ -62,17 +66,9 @@ class GroupNorm:
         require_last_axis("GroupNorm", x, channels, "images are channels last, (N, H, W, C)")
         if len(x.shape) < 2:
             raise ValueError(f"GroupNorm: x has shape {tuple(x.shape)}, but the first axis is the batch; give x[None]")
-        positions = ops.reshape(x, shape=(x.shape[0], -1, channels))
-        centred = positions - self._group_means(positions)
-        variance = self._group_means(centred * centred)
-        y = centred * (self.scale / ops.sqrt(variance + self.eps)) + self.shift
+        positions = ops.reshape(x, shape=(x.shape[0], math.prod(x.shape[1:-1]), channels))
+        y = ops.group_norm(positions, ops.stack(self.scale, self.shift), groups=self.groups, eps=self.eps)
         return ops.reshape(y, shape=tuple(x.shape))
-
-    def _group_means(self, x):
-        """The mean over a channel's group and all positions: (N, P, C) -> (N, 1, C). First over the positions: that is fast."""
-        N, _, C = x.shape
-        means = ops.mean(ops.reshape(ops.mean(x, axis=1), shape=(N, self.groups, -1)), axis=2)
-        return ops.reshape(ops.repeat(means, C // self.groups, axis=1), shape=(N, 1, C))
 
 
 @module

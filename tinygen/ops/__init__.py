@@ -8,8 +8,10 @@ from . import operators
 from .attention import *
 from .convolution import affine_conv2d, conv2d, conv_transpose2d
 from .elementwise import *
+from .gate import gate
 from .likelihoods import *
 from .linalg import *
 from .masked_convolution import affine_masked_conv2d, masked_conv2d
+from .normalisation import group_norm
 from .reductions import *
 from .shape import *

@@ -37,7 +37,7 @@ def attention(q, k, v, causal=False, key_mask=None):
     _check(q, k, v, causal, key_mask)
     shapes = tuple(tuple(x.shape) for x in (q, k, v))
     y = _attention(_join(q, k, v), shapes=shapes, causal=causal, key_mask=key_mask)
-    return _part(y, _output_shapes(shapes))[0]
+    return _part(y, _output_shapes(shapes))[0]  # [attention.definition]
 
 
 def decomposed(q, k, v, causal=False, key_mask=None):

@@ -126,7 +126,7 @@ sqrt.rule(x=lambda g, y: g / (2 * y))
 sin.rule(x=lambda g, x: g * cos(x))
 cos.rule(x=lambda g, x: -g * sin(x))
 
-# Activations
+# Activations. Those of float32 arrays, and their derivatives, are kernels of one pass; see kernels/activations/spec.py.
 
 
 @Primitive
@@ -136,14 +136,24 @@ def tanh(x):
 
 
 @Primitive
+def tanh_gradient(dy, result):
+    """dy (1 - result^2): dy times the derivative of tanh, by its result."""
+    return _activation("tanh_gradient", dy, result)
+
+
+@Primitive
 def sigmoid(x):
     """1 / (1 + e^-x); its derivative is y (1 - y).
 
     Written with e^-|x|, which cannot overflow: sigmoid(-50) = 1.9e-22.
     """
-    from .. import kernels  # Numba comes with the first kernel that is used, not with the import
+    return _activation("sigmoid", x)
 
-    return kernels.activations.sigmoid(array_module(x).asarray(x))
+
+@Primitive
+def sigmoid_gradient(dy, result):
+    """dy result (1 - result): dy times the derivative of the sigmoid, by its result."""
+    return _activation("sigmoid_gradient", dy, result)
 
 
 @Primitive
@@ -152,8 +162,13 @@ def softplus(x):
 
     Written as max(x, 0) + log1p(e^-|x|), which neither overflows nor loses the tail: softplus(-50) = 1.9e-22.
     """
-    xp = array_module(x)
-    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+    return _activation("softplus", x)
+
+
+@Primitive
+def softplus_gradient(dy, x):
+    """dy sigmoid(x): dy times the derivative of softplus."""
+    return _activation("softplus_gradient", dy, x)
 
 
 @Primitive
@@ -165,53 +180,43 @@ def relu(x):
 @Primitive
 def relu_gradient(dy, result):
     """dy where the result of relu is above 0, otherwise 0."""
-    from .. import kernels
-
-    return kernels.activations.relu_gradient(*map(array_module(dy).asarray, (dy, result)))
+    return _activation("relu_gradient", dy, result)
 
 
 @Primitive
 def leaky_relu(x, slope=0.2):
     """x where x > 0, otherwise slope * x (Maas et al. 2013); its derivative at 0 is the slope."""
-    return array_module(x).where(x > 0, x, slope * x)
+    return _activation("leaky_relu", x, slope=slope)
 
 
-tanh.rule(x=lambda g, y: g * (1 - y * y))
-sigmoid.rule(x=lambda g, y: g * (y * (1 - y)))
-softplus.rule(x=lambda g, x: g * sigmoid(x))
-relu.rule(x=lambda g, y: relu_gradient(g, stop_gradient(y)))  # which is piecewise constant in y
-relu_gradient.rule(dy=lambda g, result: relu_gradient(g, result))
-leaky_relu.rule(x=lambda g, x, slope: where(x > 0, g, slope * g))
-
-
-def log_sigmoid(x):
-    """log(1 / (1 + e^-x)) = -softplus(-x): finite where sigmoid(x) itself underflows."""
-    return -softplus(-x)
+@Primitive
+def leaky_relu_gradient(dy, x, slope=0.2):
+    """dy where x > 0, otherwise slope * dy."""
+    return _activation("leaky_relu_gradient", dy, x, slope=slope)
 
 
 @Primitive
 def silu(x):
     """x sigmoid(x), the sigmoid linear unit (Elfwing et al. 2018), also called swish; 0 at -inf, its limit."""
-    from .. import kernels
-
-    return kernels.activations.silu(array_module(x).asarray(x))
+    return _activation("silu", x)
 
 
 @Primitive
 def silu_gradient(dy, x):
     """dy s (1 + x (1 - s)) with s = sigmoid(x): dy times the derivative of silu."""
-    from .. import kernels
-
-    return kernels.activations.silu_gradient(*map(array_module(x).asarray, (dy, x)))
+    return _activation("silu_gradient", dy, x)
 
 
-def _silu_curvature(dy, x):
-    s = sigmoid(x)
-    return dy * (s * (1 - s) * (2 + x * (1 - 2 * s)))
+@Primitive
+def gelu(x):
+    """x Phi(x), the Gaussian error linear unit (Hendrycks & Gimpel 2016), with the exact normal distribution function."""
+    return _activation("gelu", x)
 
 
-silu.rule(x=lambda g, x: silu_gradient(g, x))
-silu_gradient.rule(dy=lambda g, x: silu_gradient(g, x), x=lambda g, dy, x: g * _silu_curvature(dy, x))
+@Primitive
+def gelu_gradient(dy, x):
+    """dy (Phi(x) + x phi(x)), with the density phi of N(0, 1): dy times the derivative of gelu."""
+    return _activation("gelu_gradient", dy, x)
 
 
 @Primitive
@@ -219,16 +224,47 @@ def erf(x):
     r"""2 / sqrt(pi) \int_0^x e^{-t^2} dt, the error function."""
     from .. import kernels
 
-    return kernels.erf.forward(array_module(x).asarray(x))  # which takes a scalar of NumPy's to be an array
+    return kernels.erf.forward(array_module(x).asarray(x))
 
 
+def log_sigmoid(x):
+    """log(1 / (1 + e^-x)) = -softplus(-x): finite where sigmoid(x) itself underflows."""
+    return -softplus(-x)
+
+
+def _activation(name, *arrays, **numbers):
+    from .. import kernels  # Numba comes with the first kernel that is used, not with the import
+
+    # asarray takes a scalar of NumPy's to be an array
+    return getattr(kernels.activations, name)(*map(array_module(*arrays).asarray, arrays), **numbers)
+
+
+def _silu_curvature(x):
+    s = sigmoid(x)
+    return s * (1 - s) * (2 + x * (1 - 2 * s))
+
+
+def _gelu_curvature(x):
+    return (2 - x * x) * exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))
+
+
+tanh.rule(x=lambda g, y: tanh_gradient(g, y))
+tanh_gradient.rule(dy=lambda g, result: tanh_gradient(g, result), result=lambda g, dy, result: g * (-2 * (dy * result)))
+sigmoid.rule(x=lambda g, y: sigmoid_gradient(g, y))
+sigmoid_gradient.rule(
+    dy=lambda g, result: sigmoid_gradient(g, result), result=lambda g, dy, result: g * (dy * (1 - 2 * result))
+)
+softplus.rule(x=lambda g, x: softplus_gradient(g, x))
+softplus_gradient.rule(dy=lambda g, x: softplus_gradient(g, x), x=lambda g, dy, x: g * sigmoid_gradient(dy, sigmoid(x)))
+relu.rule(x=lambda g, y: relu_gradient(g, stop_gradient(y)))  # which is piecewise constant in y
+relu_gradient.rule(dy=lambda g, result: relu_gradient(g, result))
+leaky_relu.rule(x=lambda g, x, slope: leaky_relu_gradient(g, stop_gradient(x), slope=slope))
+leaky_relu_gradient.rule(dy=lambda g, x, slope: leaky_relu_gradient(g, x, slope=slope))
+silu.rule(x=lambda g, x: silu_gradient(g, x))
+silu_gradient.rule(dy=lambda g, x: silu_gradient(g, x), x=lambda g, dy, x: g * (dy * _silu_curvature(x)))
+gelu.rule(x=lambda g, x: gelu_gradient(g, x))
+gelu_gradient.rule(dy=lambda g, x: gelu_gradient(g, x), x=lambda g, dy, x: g * (dy * _gelu_curvature(x)))
 erf.rule(x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-(x * x))))
-
-
-def gelu(x):
-    """x Phi(x), the Gaussian error linear unit (Hendrycks & Gimpel 2016), with the exact normal distribution function."""
-    return x * (0.5 * (1 + erf(x / math.sqrt(2))))
-
 
 # Choices and kinks
 

@@ -1,0 +1,72 @@
+"""Choices on the CPU: a row of logits is read once from memory, and lies in the nearest cache for all that is done with it.
+
+The logits of the 256 grey levels of each pixel of 32 small images are 25 MB, and so is each array that NumPy would make on the
+way to the probability of one level.
+"""
+
+import math
+
+import numpy as np
+
+from ..jit import jit
+from ..vector_math import exp, largest, total
+
+
+def log_prob(x, logits):
+    if logits.dtype != np.float32 or not logits.size:
+        return _chosen(x, logits) - _log_total(logits)[..., 0]
+    y = np.empty(x.shape, np.float32)
+    _log_prob(*_rows(x, logits), y.reshape(-1))
+    return y
+
+
+def log_prob_gradient(g, x, logits):
+    if logits.dtype != np.float32 or g.dtype != np.float32 or not logits.size:
+        y = -g[..., None] * np.exp(logits - _log_total(logits))
+        np.put_along_axis(y, x[..., None], _chosen(x, y)[..., None] + g[..., None], axis=-1)
+        return y
+    y = np.empty(logits.shape, np.float32)
+    _log_prob_gradient(np.require(g, np.float32, "CW").reshape(-1), *_rows(x, logits), y.reshape(-1, logits.shape[-1]))
+    return y
+
+
+def _chosen(x, y):
+    return np.take_along_axis(y, x[..., None], axis=-1)[..., 0]
+
+
+def _log_total(logits):
+    most = logits.max(axis=-1, keepdims=True)
+    return most + np.log(np.exp(logits - most).sum(axis=-1, keepdims=True))
+
+
+def _rows(x, logits):
+    return np.require(x, np.int64, "CW").reshape(-1), np.require(logits, np.float32, "CW").reshape(-1, logits.shape[-1])
+
+
+@jit
+def _log_prob(x, logits, y):
+    e = np.empty(logits.shape[1], np.float32)
+    for row in range(logits.shape[0]):
+        l = logits[row]
+        most = _exp_row(l, e)
+        y[row] = l[x[row]] - most - np.float32(math.log(total(e)))
+
+
+@jit
+def _log_prob_gradient(g, x, logits, y):
+    for row in range(logits.shape[0]):
+        d = y[row]
+        _exp_row(logits[row], d)
+        scale = -g[row] / total(d)
+        for i in range(d.size):
+            d[i] *= scale
+        d[x[row]] += g[row]
+
+
+@jit
+def _exp_row(l, e):
+    """e_i = e^(l_i - max l) for one row; returns max l."""
+    most = largest(l)
+    for i in range(l.size):
+        e[i] = exp(l[i] - most)
+    return most
