@@ -36,6 +36,15 @@ def in_parts(loop, count, work):
     _pool.run(loop, list(zip(ends, ends[1:])))
 
 
+def over_rows(loop, *arrays):
+    """loop(*arrays), in parts: a loop over the arrays' first axis, which they share, that treats each row by itself."""
+    work = MEMORY * sum(a.size for a in arrays)
+    if work < 2 * ENOUGH:
+        loop(*arrays)
+    else:
+        in_parts(lambda first, last: loop(*(a[first:last] for a in arrays)), len(arrays[0]), work)
+
+
 class _Pool:
     def __init__(self, size):
         self.size, self.waiting, self.here = size, None, threading.local()

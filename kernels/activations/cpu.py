@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from ..jit import jit
+from ..threads import over_rows
 from ..vector_math import exp, log1p, normal, sigmoid_pair
 
 f = np.float32
@@ -83,7 +84,11 @@ def _run(loop, otherwise, *arrays, numbers=()):
     if any(a.dtype != f or a.shape != shape for a in arrays) or not shape:
         return otherwise()
     y = np.empty(shape, f)
-    loop(*(np.require(a, f, "CW").reshape(-1) for a in arrays), *map(f, numbers), y.reshape(-1))
+    numbers = [f(number) for number in numbers]
+    over_rows(
+        lambda *parts: loop(*parts[:-1], *numbers, parts[-1]),
+        *(np.require(a, f, "CW").reshape(-1) for a in arrays), y.reshape(-1),
+    )  # fmt: skip
     return y
 
 

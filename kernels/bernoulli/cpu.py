@@ -7,6 +7,7 @@ read. x is usually smaller, as all samples of an image share its pixels; then it
 import numpy as np
 
 from ..jit import jit
+from ..threads import over_rows
 from ..vector_math import exp, log1p
 
 
@@ -31,7 +32,8 @@ def _over_rows(kernel, x, logits):
         x, logits = np.broadcast_to(x, shape), np.broadcast_to(logits, shape)
     y = np.empty(shape, np.float32)
     if y.size:
-        kernel(np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(logits).reshape(-1, x.size), y.reshape(-1, x.size))
+        x = np.ascontiguousarray(x).reshape(-1)
+        over_rows(lambda l, y: kernel(x, l, y), np.ascontiguousarray(logits).reshape(-1, x.size), y.reshape(-1, x.size))
     return y
 
 

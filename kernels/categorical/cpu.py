@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from ..jit import jit
+from ..threads import over_rows
 from ..vector_math import exp, largest, total
 
 
@@ -16,7 +17,7 @@ def log_prob(x, logits):
     if logits.dtype != np.float32 or not logits.size:
         return _chosen(x, logits) - _log_total(logits)[..., 0]
     y = np.empty(x.shape, np.float32)
-    _log_prob(*_rows(x, logits), y.reshape(-1))
+    over_rows(_log_prob, *_rows(x, logits), y.reshape(-1))
     return y
 
 
@@ -26,7 +27,9 @@ def log_prob_gradient(g, x, logits):
         np.put_along_axis(y, x[..., None], _chosen(x, y)[..., None] + g[..., None], axis=-1)
         return y
     y = np.empty(logits.shape, np.float32)
-    _log_prob_gradient(np.require(g, np.float32, "CW").reshape(-1), *_rows(x, logits), y.reshape(-1, logits.shape[-1]))
+    over_rows(
+        _log_prob_gradient, np.require(g, np.float32, "CW").reshape(-1), *_rows(x, logits), y.reshape(-1, logits.shape[-1])
+    )
     return y
 
 

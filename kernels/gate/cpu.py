@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..jit import jit
+from ..threads import over_rows
 from ..vector_math import sigmoid_pair, tanh
 
 
@@ -12,7 +13,7 @@ def forward(x):
         return np.tanh(a) * _sigmoid(b)
     y = np.empty((*x.shape[:-1], x.shape[-1] // 2), np.float32)
     if y.size:
-        _forward(_rows(x), y.reshape(-1, y.shape[-1]))
+        over_rows(_forward, _rows(x), y.reshape(-1, y.shape[-1]))
     return y
 
 
@@ -23,7 +24,7 @@ def backward(g, x):
         return np.concatenate([g * s * (1 - t * t), g * t * s * _sigmoid(-b)], axis=-1)
     dx = np.empty(x.shape, np.float32)
     if dx.size:
-        _backward(_rows(g), _rows(x), dx.reshape(-1, dx.shape[-1]))
+        over_rows(_backward, _rows(g), _rows(x), dx.reshape(-1, dx.shape[-1]))
     return dx
 
 

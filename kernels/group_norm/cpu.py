@@ -10,20 +10,23 @@ their own: the shorter way, mean(x^2) - m^2, loses all digits where the mean is 
 import numpy as np
 
 from ..jit import jit
+from ..threads import over_rows
 from ..vector_math import total
 
 
 def forward(x, affine, groups, eps):
     y = np.empty(x.shape, x.dtype)
     if x.size:
-        _forward(*_contiguous(x, affine), groups, x.dtype.type(eps), y)
+        x, affine = _contiguous(x, affine)
+        over_rows(lambda x, y: _forward(x, affine, groups, x.dtype.type(eps), y), x, y)
     return y
 
 
 def input_gradient(g, x, affine, groups, eps):
     dx = np.empty(x.shape, x.dtype)
     if x.size:
-        _input_gradient(*_contiguous(g, x, affine), groups, x.dtype.type(eps), dx)
+        g, x, affine = _contiguous(g, x, affine)
+        over_rows(lambda g, x, dx: _input_gradient(g, x, affine, groups, x.dtype.type(eps), dx), g, x, dx)
     return dx
 
 

@@ -91,6 +91,27 @@ def test_the_number_of_threads_changes_no_bit(pool_of, size, shape, channels):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("size", [2, 5])
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: kernels.activations.silu(x),
+        lambda x: kernels.activations.leaky_relu_gradient(x, 1 - x, 0.2),
+        lambda x: kernels.gate.backward(x[..., :16], x),
+        lambda x: kernels.categorical.log_prob(np.arange(x[..., 0].size).reshape(x.shape[:-1]) % 32, x),
+        lambda x: kernels.bernoulli.log_prob(x[0] > 0, x),
+        lambda x: kernels.group_norm.input_gradient(1 - x, x, x[0, :2], 4, 1e-5),
+    ],
+    ids=["silu", "leaky_relu_gradient", "gate", "categorical", "bernoulli", "group_norm"],
+)
+def test_nor_does_it_of_loops_over_rows(pool_of, run, size):
+    x = np.random.default_rng(0).normal(size=(7, 1500, 32)).astype(np.float32)
+    pool_of(1)
+    alone = run(x)
+    pool_of(size)
+    np.testing.assert_array_equal(alone, run(x))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 def test_a_forked_process_has_threads_of_its_own():
     code = (
