@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-HELPERS = {"__init__", "__main__", "options"}
+HELPERS = {"__init__", "__main__", "claims", "families", "options", "report"}
 
 
 def demos():
@@ -18,8 +18,9 @@ def main(arguments):
     known = demos()
     if not arguments or arguments[0] in ("-h", "--help"):
         print("python -m demos NAME [--help] [--quick] ...\n")
+        width = max(map(len, known))
         for name, line in known.items():
-            print(f"  {name:12} {line}")
+            print(f"  {name:{width}}  {line}")
         return 0
     name, *rest = arguments
     if name not in known:

@@ -327,10 +327,112 @@ def test_what_is_no_landscape_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_parallel_scales_have_their_better_ends_on_top_and_lines_stop_where_there_is_nothing(tmp_path, drawn):
+    values = [[2.0, 1.0, 0.1], [np.nan, 100.0, 0.5], [3.0, 10.0, 0.9]]
+    axes = [("bits", "low", False), ("ms", "low", True), ("recall", "high", False)]
+    plot.parallel(values, tmp_path / "a.svg", ["VAE", "GAN", "flow"], axes)
+    lines = {line.get_label(): line.get_ydata() for line in drawn[0].lines}
+    np.testing.assert_allclose(lines["VAE"], [1, 1, 0])  # less is better on the first two scales, more on the third
+    np.testing.assert_allclose(lines["GAN"], [np.nan, 0, 0.5])
+    np.testing.assert_allclose(lines["flow"], [0, 0.5, 1])  # 10 is half way from 1 to 100 on a logarithmic scale
+    rings = [line.get_xydata() for line in drawn[0].lines if line.get_markerfacecolor() == "white" and len(line.get_xydata())]
+    assert len(rings) == 1 and rings[0].shape == (1, 2)
+    assert rings[0][0, 0] == pytest.approx(0, abs=0.1) and rings[0][0, 1] < 0  # the GAN's, under the first scale
+    texts = {text.get_text(): text.get_position() for text in drawn[0].texts}
+    assert texts["2"][1] > 1 > 0 > texts["3"][1] and texts["1"][1] > 1 > 0 > texts["100"][1]
+    assert (tmp_path / "a.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_on_a_scale_where_all_are_alike_all_are_best(tmp_path, drawn):
+    plot.parallel([[1.0], [1.0]], tmp_path / "a.png", ["VAE", "GAN"], [("evaluations", "low", True)])
+    assert [line.get_ydata().tolist() for line in drawn[0].lines if line.get_label() in ("VAE", "GAN")] == [[1], [1]]
+
+
+@pytest.mark.parametrize("values", [[[1.0, 2.0]], [[np.nan], [np.nan]], [1.0, 2.0]])
+def test_what_does_not_fit_its_scales_is_refused(tmp_path, values):
+    with pytest.raises(ValueError, match="parallel: 2 names and 1 axes with a value each, but values are"):
+        plot.parallel(values, tmp_path / "a.png", ["VAE", "GAN"], [("ms", "low", True)])
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_cloud_is_refused(tmp_path):
     for panels, under in (([np.zeros((3, 3))], None), ([], None), ([np.zeros((3, 2))], [])):
         with pytest.raises(ValueError, match=r"clouds: panels must be arrays \(n, 2\), with as many under them; got"):
             plot.clouds(panels, tmp_path / "a.png", (0, 1, 0, 1), under=under)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_places_hold_is_drawn_with_a_row_for_each_place_and_darker_where_there_is_more(tmp_path, drawn):
+    shares = np.zeros((10, 4))
+    shares[:, 3], shares[:5, 0], shares[5:, 1] = 0.5, 0.25, 0.25
+    plot.occupation([shares, shares], tmp_path / "a.png", range(0, 100, 10), ("one", "two"), y_label="mode", largest=0.5)
+    left, right = drawn
+    np.testing.assert_array_equal(left.images[0].get_array(), shares.T)
+    assert left.images[0].origin == "lower" and left.images[0].norm.vmax == 0.5
+    assert tuple(left.images[0].get_extent()) == (0, 90, -0.5, 3.5)
+    assert (left.get_title(), right.get_title()) == ("one", "two") and (left.get_ylabel(), right.get_ylabel()) == ("mode", "")
+
+
+def test_dots_stand_beside_their_names_from_top_to_bottom_with_a_bar_at_the_mean(tmp_path, drawn):
+    values = np.array([[1.0, 3.0], [5.0, 5.0], [0.0, 1.0]])
+    plot.dots([values, 2 * values], tmp_path / "a.png", ("x", "y", "z"), ("one", "two"), "nats")
+    for axes, factor in zip(drawn, (1, 2)):
+        *runs, bar = axes.lines
+        np.testing.assert_array_equal([run.get_xdata() for run in runs], factor * values.T)
+        np.testing.assert_array_equal(bar.get_xdata(), factor * np.array([2, 5, 0.5]))
+        assert all(list(line.get_ydata()) == [2, 1, 0] for line in axes.lines) and axes.get_xlim()[0] <= 0
+    assert [text.get_text() for text in drawn[0].get_yticklabels()] == ["x", "y", "z"] and list(drawn[0].get_yticks()) == [
+        2,
+        1,
+        0,
+    ]
+
+
+def test_a_band_reaches_from_the_least_run_to_the_most_around_their_mean(tmp_path, drawn):
+    values = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 0.0]])
+    plot.bands([1, 10, 100], {"runs": values}, tmp_path / "a.png", "n", "error", log_x=True)
+    (axes,) = drawn
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [2, 2, 3])
+    corners = axes.collections[0].get_paths()[0].vertices
+    assert all([x, y] in corners.tolist() for x, *ends in ([1, 1, 3], [10, 2, 2], [100, 0, 6]) for y in ends)
+    assert axes.get_xscale() == "log" and (axes.get_xlabel(), axes.get_ylabel()) == ("n", "error")
+
+
+def test_a_tree_grows_to_the_right_and_a_node_stands_in_the_middle_of_its_branches(tmp_path, drawn):
+    branches = {"root\nnote": {"a": {"x": {}, "y": {}}, "b": {"z": {}}}}
+    plot.tree(branches, tmp_path / "a.png", links=[("y", "b", "a link")])
+    places = {text.get_text(): text.get_position() for text in drawn[0].texts}
+    assert places["x"][1] > places["y"][1] > places["z"][1] and places["x"][0] > places["a"][0] > places["root"][0]
+    assert places["a"][1] == pytest.approx((places["x"][1] + places["y"][1]) / 2) and places["b"][1] == places["z"][1]
+    curves = [patch for patch in drawn[0].patches if not patch.get_fill() or patch.get_facecolor()[3] == 0]
+    assert len(curves) == 5 + 1  # edges, and the link
+    assert {"note", "a link"} <= set(places)
+    with pytest.raises(ValueError, match="tree: links lead to c, and there are a, b, root, x, y, z"):
+        plot.tree(branches, tmp_path / "b.png", links=[("x", "c", "")])
+
+
+def test_a_timeline_runs_down_and_puts_events_of_one_year_on_one_line(tmp_path, drawn):
+    events = {"one": [(2016, "late", "B"), (2001, "early", "A")], "two": [(2016, "first", "C"), (2016, "second", "D")]}
+    plot.timeline(events, tmp_path / "a.png")
+    places = {text.get_text(): text.get_position() for text in drawn[0].texts}
+    assert places["2001"][1] == places["early"][1] > places["2016"][1] == places["late"][1] == places["first"][1]
+    assert places["first"][1] > places["second"][1] and places["early"][0] == places["late"][0] < places["first"][0]
+    assert {"A", "B", "C", "D", "one", "two"} <= set(places) and "2002" not in places
+
+
+def test_what_does_not_fit_its_names_or_places_is_refused_and_leaves_no_file(tmp_path):
+    path = tmp_path / "a.png"
+    for draw, message in (
+        (lambda: plot.occupation([np.zeros((3, 2))], path, [0, 1]), r"occupation: panels must be \(times, k\), with 2 times"),
+        (lambda: plot.dots([np.zeros((3, 2))], path, ("x", "y")), r"dots: panels must be \(kinds, runs\), with 2 kinds"),
+        (
+            lambda: plot.bands([1, 2], {"a": np.zeros((2, 3))}, path),
+            r"bands: values must be \(runs, 2\), .*; got \{'a': \(2, 3\)",
+        ),
+        (lambda: plot.timeline({"one": []}, path), "timeline: every column needs an event"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw()
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,9 @@ matplotlib is imported when the first figure is drawn.
 
 import io
 import math
+from collections import Counter
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ STYLE = {
     "lines.linewidth": 1.3,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "svg.hashsalt": "tinygen",  # or the same figure would be another file each time
 }
 MARGIN = 8  # pixels around a grid of images
 
@@ -148,15 +151,12 @@ def density(panels, path, extent, titles=None, columns=None, row_labels=None):
     panels = np.asarray(panels, np.float64)
     if panels.ndim != 3 or 0 in panels.shape:
         raise ValueError(f"density: panels must be (K, n, n); got {panels.shape}: reshape the values at the points of a plane")
-    from matplotlib.colors import LinearSegmentedColormap
-
-    blues = LinearSegmentedColormap.from_list("", ["white", PALETTE[5], PALETTE[0], "#00223F"])
     columns = columns or len(panels)
     with _style():
         figure, every_axes = _panels(len(panels), columns, titles, row_labels)
         for i, (axes, values) in enumerate(zip(every_axes, panels)):
             largest = panels[i - i % columns].max()
-            axes.imshow(values, blues, extent=extent, origin="lower", vmin=0, vmax=largest, interpolation="bilinear")
+            axes.imshow(values, _blues(), extent=extent, origin="lower", vmin=0, vmax=largest, interpolation="bilinear")
         _write(figure, path)
 
 
@@ -223,6 +223,40 @@ def landscape(values, path, extent, paths, points, title=None, depth=8.0):
         _write(figure, path)
 
 
+def parallel(values, path, names, axes):
+    """Write a line for each row of values across upright scales, one for each column, their better ends on top.
+
+    values (rows, columns), NaN where there is none: the line then stops before and goes on after, and a ring hangs under the
+    scale. axes: (title, better, logarithmic) of each column, better "high" or "low". ValueError for other shapes.
+    """
+    values = np.asarray(values, np.float64)
+    if values.shape != (len(names), len(axes)) or not np.isfinite(values).any(axis=0).all():
+        raise ValueError(f"parallel: {len(names)} names and {len(axes)} axes with a value each, but values are {values.shape}")
+    columns = np.arange(len(axes))
+    with _style():
+        figure, frame = _figure(1.05 * len(axes) + 0.6, 3.6)
+        heights, beside = np.empty(values.shape), np.linspace(-0.09, 0.09, len(names))
+        for i, (title, better, logarithmic) in enumerate(axes):
+            at = np.log(np.maximum(values[:, i], 1e-12)) if logarithmic else values[:, i]
+            worst, best = np.nanargmin(at), np.nanargmax(at)
+            worst, best = (worst, best) if better == "high" else (best, worst)
+            heights[:, i] = 1 + (at - at[best]) / (abs(at[best] - at[worst]) or 1) * (1 if better == "high" else -1)
+            frame.plot([i, i], [0, 1], color="#BBBBBB", linewidth=0.8, zorder=0)
+            frame.text(i, 1.05, _brief(values[best, i]), ha="center", va="bottom", fontsize=9, color="#444444")
+            frame.text(i, -0.05, _brief(values[worst, i]), ha="center", va="top", fontsize=9, color="#444444")
+            frame.text(i, 1.17, title, ha="center", va="bottom", fontsize=10)
+        for row, name, colour, shift in zip(heights, names, _colours(len(names)), beside):
+            frame.plot(columns, row, color=colour, linewidth=1.6, marker="o", markersize=5, label=name)
+            missing = np.flatnonzero(np.isnan(row))
+            frame.plot(missing + shift, np.full(len(missing), -0.27), "o", color=colour, markersize=5, markerfacecolor="white")
+        if np.isnan(values).any():
+            frame.text(-0.35, -0.27, "none", ha="right", va="center", fontsize=9, color="#444444")
+        frame.set(xlim=(-0.5, len(axes) - 0.5), ylim=(-0.36, 1.45), xticks=[], yticks=[])
+        frame.spines[:].set_visible(False)
+        figure.legend(loc="outside upper left", ncols=len(names))
+        _write(figure, path)
+
+
 def clouds(panels, path, extent, titles=None, columns=None, row_labels=None, under=None, joined=False):
     """Write maps of points side by side, each over the points of `under`, if given, in grey.
 
@@ -244,6 +278,185 @@ def clouds(panels, path, extent, titles=None, columns=None, row_labels=None, und
             else:
                 axes.scatter(*points.T, s=2, color=PALETTE[0], linewidths=0)
             axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+        _write(figure, path)
+
+
+def occupation(panels, path, times, titles=None, columns=None, y_label=None, x_label="step", largest=1.0):
+    """Write how much each of k places holds as time goes on, side by side: a row of a map is a place, a column a time.
+
+    panels: arrays (times, k) of shares of at least 0; white is 0, the darkest blue `largest` and all above. titles: of each
+    map. columns: all in one row if not given. ValueError for other shapes.
+    """
+    panels = [np.asarray(shares, np.float64) for shares in panels]
+    wrong = [shares.shape for shares in panels if shares.ndim != 2 or len(shares) != len(times) or not shares.size]
+    if wrong or not panels:
+        raise ValueError(f"occupation: panels must be (times, k), with {len(times)} times; got {wrong or 'none'}")
+    columns = columns or len(panels)
+    rows = math.ceil(len(panels) / columns)
+    with _style():
+        figure = _bare_figure(1.9 * columns + 0.4, 1.35 * rows + 0.4)
+        for i, shares in enumerate(panels):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            extent = (times[0], times[-1] if len(times) > 1 else times[0] + 1, -0.5, shares.shape[1] - 0.5)
+            axes.imshow(
+                shares.T, _blues(), extent=extent, origin="lower", vmin=0, vmax=largest, aspect="auto", interpolation="nearest"
+            )
+            axes.set(title=titles[i] if titles else "", yticks=[], ylabel=y_label if i % columns == 0 else "")
+            axes.spines[:].set_visible(True)
+            axes.tick_params(labelbottom=i + columns >= len(panels))
+            if i + columns >= len(panels):
+                axes.set_xlabel(x_label)
+        _write(figure, path)
+
+
+def dots(panels, path, names, titles=None, x_label=None):
+    """Write what several runs of each of some kinds came to, side by side: a dot for each run, a bar for their mean.
+
+    panels: arrays (kinds, runs) of values of at least 0, where the scales begin. names: of the kinds, from top to bottom.
+    ValueError for other shapes.
+    """
+    panels = [np.asarray(values, np.float64) for values in panels]
+    wrong = [values.shape for values in panels if values.ndim != 2 or len(values) != len(names) or not values.size]
+    if wrong or not panels:
+        raise ValueError(f"dots: panels must be (kinds, runs), with {len(names)} kinds; got {wrong or 'none'}")
+    height = np.arange(len(names))[::-1]
+    with _style():
+        figure = _bare_figure(2.7 * len(panels) + 1.2, 0.24 * len(names) + 0.9)
+        for i, values in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), i + 1)
+            axes.plot(values, height, "o", color=PALETTE[0], markersize=4, alpha=0.55, mew=0)
+            axes.plot(values.mean(axis=1), height, "|", color=PALETTE[1], markersize=11, markeredgewidth=2)
+            axes.set(title=titles[i] if titles else "", xlabel=x_label or "", yticks=height, yticklabels=() if i else names)
+            axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
+            axes.set_axisbelow(True)
+            axes.tick_params(axis="y", length=0)
+            axes.set_ylim(-0.6, len(names) - 0.4)
+            axes.margins(x=0.06)
+            axes.set_xlim(left=-0.03 * axes.get_xlim()[1])
+        _write(figure, path)
+
+
+def bands(x, series, path, x_label=None, y_label=None, log_x=False):
+    """Write curves of several runs each: a line for their mean, in a band from the least to the most.
+
+    x (K,); series {name: values (runs, K)}. ValueError for other shapes, and for more than ten curves.
+    """
+    wrong = {name: np.shape(values) for name, values in series.items() if np.ndim(values) != 2 or len(values[0]) != len(x)}
+    if wrong or not series:
+        raise ValueError(f"bands: values must be (runs, {len(x)}), as there are {len(x)} places; got {wrong or 'none'}")
+    with _style():
+        figure, axes = _figure(5.4, 3.5)
+        for colour, (name, values) in zip(_colours(len(series)), series.items()):
+            values = np.asarray(values, np.float64)
+            axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+            axes.plot(x, values.mean(axis=0), color=colour, label=name, marker="o", markersize=3)
+        if log_x:
+            axes.set_xscale("log")
+            axes.set_xticks(x, [f"{place:g}" for place in x])
+            axes.minorticks_off()
+        axes.set(xlabel=x_label or "", ylabel=y_label or "")
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        _write(figure, path)
+
+
+def tree(branches, path, links=()):
+    """Write a tree that grows to the right. branches: {text: branches}, a leaf has {}; the second line of a text is smaller.
+
+    links: triples (leaf, node, text) of first lines, drawn as broken lines to a node one step further left. ValueError for a
+    link to what is not there.
+    """
+    places, edges, leaves, pitch = {}, [], count(), 2.8
+
+    def place(text, below, depth):
+        """Nodes stand in the middle of what grows from them."""
+        children = [place(*child, depth + 1) for child in below.items()]
+        y = (children[0][1] + children[-1][1]) / 2 if children else -next(leaves)
+        places[text] = (pitch * depth, y)
+        edges.extend((places[text], child) for child in children)
+        return places[text]
+
+    for root in branches.items():
+        place(*root, 0)
+    named = {text.partition("\n")[0]: at for text, at in places.items()}
+    if unknown := {end for *ends, _ in links for end in ends} - set(named):
+        raise ValueError(f"tree: links lead to {', '.join(sorted(unknown))}, and there are {', '.join(sorted(named))}")
+    right, low = max(x for x, _ in places.values()), min(y for _, y in places.values())
+    with _style():
+        figure, axes = _figure(right + 2.0, 0.62 * (1 - low) + 0.2)
+        for (x0, y0), (x1, y1) in edges:
+            _bow(axes, (x0 + 0.85, y0), (x1 - 0.85, y1), edgecolor="#999999", linewidth=1.1)
+        for text, (x, y) in places.items():
+            name, _, note = text.partition("\n")
+            box = {"boxstyle": "round,pad=0.02,rounding_size=0.1", "linewidth": 1, "edgecolor": PALETTE[round(x / pitch) % 4]}
+            _box(axes, (x - 0.85, y - 0.32), 1.7, 0.64, facecolor="white", **box)
+            axes.text(x, y + 0.12 * bool(note), name, ha="center", va="center", fontsize=11)
+            axes.text(x, y - 0.16, note, ha="center", va="center", fontsize=7.5, color="#555555")
+        for leaf, node, text in links:
+            (x0, y0), (x1, y1) = named[leaf], named[node]
+            _bow(
+                axes, (x0 - 0.87, y0 - 0.15), (x1 + 0.87, y1 + 0.15), edgecolor=PALETTE[1], linewidth=1.1, linestyle=(0, (4, 3))
+            )
+            axes.text((x0 + x1) / 2 - 0.1, (y0 + y1) / 2 + 0.05, text, fontsize=8.5, color=PALETTE[1], ha="right", va="bottom")
+        axes.set(xlim=(-1, right + 1), ylim=(low - 0.5, 0.5))
+        axes.axis("off")
+        _write(figure, path)
+
+
+def _box(axes, corner, width, height, **style):
+    from matplotlib.patches import FancyBboxPatch
+
+    axes.add_patch(FancyBboxPatch(corner, width, height, **style))
+
+
+def _bow(axes, start, end, **style):
+    """A curve that leaves and arrives level."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    middle = (start[0] + end[0]) / 2
+    outline = Outline([start, (middle, start[1]), (middle, end[1]), end], [1, 4, 4, 4])
+    axes.add_patch(PathPatch(outline, facecolor="none", zorder=0, **style))
+
+
+def timeline(columns, path):
+    """Write what happened when: a column for each line of events, time runs downwards.
+
+    columns: {name: [(year, event, source)]}, at least one event each. Years without events take less room.
+    ValueError for more than ten columns, or a column without events.
+    """
+    if not columns or not all(columns.values()):
+        raise ValueError("timeline: every column needs an event; leave out the others")
+    years = range(
+        min(year for events in columns.values() for year, *_ in events),
+        1 + max(year for events in columns.values() for year, *_ in events),
+    )
+    most = {y: max(sum(year == y for year, *_ in events) for events in columns.values()) for y in years}
+    top, below = {}, 0.0
+    for year in years:
+        top[year] = below
+        below -= 0.42 * most[year] + 0.1 if most[year] else 0.12
+    with _style():
+        figure, axes = _figure(1.75 * len(columns) + 0.6, 0.75 - below)
+        for year in years:
+            if most[year]:
+                axes.text(-0.25, top[year], year, ha="right", va="center", color="#444444")
+                axes.plot([-0.15, 1.75 * len(columns)], [top[year]] * 2, color="#EEEEEE", linewidth=0.8, zorder=0)
+        for i, ((name, events), colour) in enumerate(zip(columns.items(), _colours(len(columns)))):
+            x, seen = 1.75 * i, Counter()
+            axes.text(x, 0.45, name, fontsize=12, color=colour, ha="left", va="center")
+            heights = []
+            for year, event, source in sorted(events, key=lambda event: event[0]):
+                heights.append(top[year] - 0.42 * seen[year])
+                seen[year] += 1
+                ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+                axes.text(x + 0.14, heights[-1], event, va="center", fontsize=9.5, bbox=ground)
+                axes.text(x + 0.14, heights[-1] - 0.17, source, va="center", fontsize=7.5, color="#666666")
+            axes.plot([x] * len(heights), heights, "-o", color=colour, markersize=5)
+        axes.set(xlim=(-0.7, 1.75 * len(columns)), ylim=(below, 0.7))
+        axes.axis("off")
         _write(figure, path)
 
 
@@ -330,11 +543,22 @@ def _text_width(text, size):
     return math.ceil(points * DPI / 72)
 
 
-def _figure(width, height):
+def _bare_figure(width, height):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _figure(width, height):
+    figure = _bare_figure(width, height)
     return figure, figure.add_subplot()
+
+
+def _blues():
+    """From white to the darkest blue."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("", ["white", PALETTE[5], PALETTE[0], "#00223F"])
 
 
 def _panels(n, columns, titles, row_labels=None):
@@ -352,6 +576,10 @@ def _panels(n, columns, titles, row_labels=None):
     for each in axes:
         each.spines[:].set_visible(True)
     return figure, axes
+
+
+def _brief(value):
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _series(log, metrics):
@@ -411,6 +639,7 @@ def _style():
 def _write(figure, path):
     """Into a file of that path, or into a frame of a film."""
     whole = path if isinstance(path, io.BytesIO) else io.BytesIO()
-    figure.savefig(whole, dpi=DPI, format="png" if whole is path else Path(path).suffix[1:] or "png")
+    kind = "png" if whole is path else Path(path).suffix[1:] or "png"
+    figure.savefig(whole, dpi=DPI, format=kind, metadata={"Date": None} if kind == "svg" else None)
     if whole is not path:
         write_whole(path, whole.getvalue())

@@ -28,6 +28,12 @@ from ..distributions import Categorical, Gaussian, kl
 from ..nn.denoisers import MLP, UNet
 from ..optim import minimise
 
+TIMELINE = {  # what came when, by the sources above
+    "DDPM": "Ho et al. 2020",
+    "DDIM": "Song et al. 2021",
+    "classifier-free guidance": "Ho & Salimans 2022",
+}
+
 # The noise
 
 
@@ -41,7 +47,7 @@ class Schedule:
         beta = np.array([0.0, *beta])
         if len(beta) < 2 or not ((beta[1:] > 0) & (beta[1:] < 1)).all():
             raise ValueError("Schedule: there must be at least one step, and every beta lies in (0, 1)")
-        self.T, self.beta, self.abar = len(beta) - 1, beta, np.cumprod(1 - beta)
+        self.T, self.beta, self.abar = len(beta) - 1, beta, np.cumprod(1 - beta)  # forward: [ddpm.marginal]
         before = np.concatenate([[1.0], self.abar[:-1]])
         with np.errstate(invalid="ignore"):  # at t = 0, of which nobody asks
             self.posterior_variance = (1 - before) / (1 - self.abar) * beta
@@ -51,18 +57,18 @@ class Schedule:
     def marginal(self, x0, t):
         """Mean and standard deviation of q(x_t | x_0), the latter (N, 1, ...)."""
         abar = _column(self.abar, t, x0)
-        return abar**0.5 * x0, (1 - abar) ** 0.5  # [ddpm.marginal]
+        return abar**0.5 * x0, (1 - abar) ** 0.5  # marginal: [ddpm.marginal]
 
     def posterior(self, x0, xt, t):
         """Mean and variance of q(x_{t-1} | x_t, x_0), the latter (N, 1, ...)."""
         mean = _column(self.posterior_x0, t, xt) * x0 + _column(self.posterior_xt, t, xt) * xt
-        return mean, _column(self.posterior_variance, t, xt)  # [ddpm.posterior]
+        return mean, _column(self.posterior_variance, t, xt)  # posterior: [ddpm.posterior]
 
 
 def linear(T=1000):
     """beta from 1e-4 to 0.02 in a straight line for T = 1000 (Ho et al. 2020, section 4); other T are scaled by 1000 / T."""
     _check_steps("linear", T)
-    return Schedule(np.minimum(np.linspace(1e-4, 0.02, T) * (1000 / T), 0.999))
+    return Schedule(np.minimum(np.linspace(1e-4, 0.02, T) * (1000 / T), 0.999))  # [sde.limit_of_ddpm]
 
 
 def cosine(T=1000, offset=0.008):
@@ -72,7 +78,21 @@ def cosine(T=1000, offset=0.008):
     """
     _check_steps("cosine", T)
     abar = np.cos(math.pi / 2 * (np.arange(T + 1) / T + offset) / (1 + offset)) ** 2
-    return Schedule(np.minimum(1 - abar[1:] / abar[:-1], 0.999))
+    return Schedule(np.minimum(1 - abar[1:] / abar[:-1], 0.999))  # [ddpm.cosine]
+
+
+def geometric(T=200, lowest=0.003, highest=10.0):
+    """sigma_t = sqrt((1 - abar_t) / abar_t), the noise for a signal of 1, from lowest to highest in equal ratios.
+
+    Every halving of the noise takes as many steps, so none is too long for narrow modes: what is finer than `lowest` is lost.
+    The bound (eq. 5, small variance) then counts an error of eps_hat alike at every t > 1. ValueError unless
+    0 < lowest < highest. Source: Song & Ermon 2019, section 4.1.
+    """
+    _check_steps("geometric", T)
+    if not 0 < lowest < highest < math.inf:
+        raise ValueError(f"geometric: the noise goes from {lowest} to {highest}; both must be positive, the lower one first")
+    abar = np.concatenate([[1.0], 1 / (1 + np.geomspace(highest, lowest, T)[::-1] ** 2)])
+    return Schedule(1 - abar[1:] / abar[:-1])
 
 
 def both_from(kind, prediction, xt, abar):
@@ -117,8 +137,8 @@ class DDPM:
                 raise ValueError(f"DDPM: {name} must be one of {known}, not {getattr(self, name)!r}")
 
     @staticmethod
-    def mlp(rng, D, schedule, width=128, depth=3, classes=0, **settings):
-        return DDPM(MLP.init(rng, D, width, depth, classes), schedule, (D,), classes=classes, **settings)
+    def mlp(rng, D, schedule, width=128, depth=3, classes=0, frequencies=None, **settings):
+        return DDPM(MLP.init(rng, D, width, depth, classes, frequencies), schedule, (D,), classes=classes, **settings)
 
     @staticmethod
     def unet(rng, shape, schedule, channels=(32, 64), heads=4, classes=0, patch=1, **settings):
@@ -147,9 +167,9 @@ class DDPM:
         if labels is not None:
             labels = np.where(hide, self.classes, labels)  # [guidance.labels_hidden]
         eps = rng.normal(tuple(x0.shape), x0.dtype)
-        mean, std = self.schedule.marginal(x0, t)
+        mean, std = self.schedule.marginal(x0, t)  # [score_matching.ddpm_loss]
         error = self._network(mean + std * eps, t, labels) - target(self.predicts, x0, eps, _column(self.schedule.abar, t, x0))
-        return _per_example(error * error) * (1 / math.prod(self.shape))  # [score_matching.ddpm_loss]
+        return _per_example(error * error) * (1 / math.prod(self.shape))  # simple: [ddpm.simple_loss]
 
     # The denoiser
 
@@ -161,6 +181,7 @@ class DDPM:
         else:
             prediction = self._network(xt, t, self._labels(None, len(xt)))
             if guidance != 0:
+                # guidance: [guidance.one_mixture]
                 prediction = (1 - guidance) * prediction + guidance * self._network(xt, t, self._labels(labels, len(xt)))
         abar = _column(self.schedule.abar, t, xt)
         x0, eps = both_from(self.predicts, prediction, xt, abar)
@@ -174,7 +195,7 @@ class DDPM:
         beta = _column(self.schedule.beta, t, xt)
         if self.variance == "large":
             variance = beta
-        return Gaussian(mean, ops.log(ops.where(variance == 0, beta, variance)))
+        return Gaussian(mean, ops.log(ops.where(variance == 0, beta, variance)))  # reverse: [ddpm.variances]
 
     # The variational bound
 
@@ -190,11 +211,11 @@ class DDPM:
         N, T = x0.shape[0], self.schedule.T
         mean, std = self.schedule.marginal(x0, np.full(N, T))
         prior = kl(Gaussian(mean, 2 * ops.log(std)), Gaussian(0 * mean, 0 * std))
-        nats = -_per_example(prior)
+        nats = -_per_example(prior)  # bound: [ddpm.exact_bound]
         for i in range(T if terms is None else terms):
             t, weight = (np.array([i + 1]), 1.0) if terms is None else _log_uniform(rng, T, N)
             term = self.bound_term(x0, t, rng.normal(tuple(x0.shape), x0.dtype), labels)
-            nats = nats - (term if terms is None else term * (weight / terms).astype(x0.dtype))
+            nats = nats - (term if terms is None else term * (weight / terms).astype(x0.dtype))  # [ddpm.fewer_terms]
         return LowerBound(nats, "variational" if terms is None else f"variational, {terms} of {T} terms")
 
     def bound_term(self, x0, t, eps, labels=None):
@@ -204,7 +225,7 @@ class DDPM:
         p, first = self.reverse(xt, t, labels), t == 1
         mean, variance = self.schedule.posterior(x0, xt, t)
         log_variance = ops.log(ops.where(variance == 0, 1, variance))  # of 0 only at t = 1, where this is not used
-        terms = _per_example(kl(Gaussian(mean, log_variance), p))
+        terms = _per_example(kl(Gaussian(mean, log_variance), p))  # [ddpm.denoising_term]
         return ops.where(first, -_per_example(self._log_prob_first(x0, p)), terms) if first.any() else terms
 
     def _log_prob_first(self, x0, p):
@@ -220,7 +241,7 @@ class DDPM:
         if g.min() < 0 or g.max() >= self.levels or abs(places[g] - x0).max() > 1e-3 / self.levels:
             raise ValueError(f"DDPM.bound: x must be {self.levels} grey levels as to_signed scales them; the data is not")
         deviation = places - p.mean[..., None]
-        return Categorical(-0.5 * deviation * deviation * ops.exp(-p.log_var)[..., None]).log_prob(g)
+        return Categorical(-0.5 * deviation * deviation * ops.exp(-p.log_var)[..., None]).log_prob(g)  # [ddpm.grey_levels]
 
     # Sampling
 
@@ -230,7 +251,7 @@ class DDPM:
         yield x
         for t in range(self.schedule.T, 0, -1):
             p = self.reverse(x, np.array([t]), labels, guidance)
-            x = p.mean + p.std * rng.normal(x.shape) if t > 1 else p.mean
+            x = p.mean + p.std * rng.normal(x.shape) if t > 1 else p.mean  # [ddim.eta_one]
             yield x
 
     def sample(self, rng, n, labels=None, guidance=1.0):
@@ -251,7 +272,7 @@ class DDPM:
             before, after = self.schedule.abar[s], self.schedule.abar[t]
             variance = eta**2 * (1 - before) / (1 - after) * (1 - after / before)  # Song et al. 2021, eq. 16; 0 for s = 0
             x0, eps = self.denoise(x, np.array([t]), labels, guidance)
-            x = float(before**0.5) * x0 + float(max(1 - before - variance, 0) ** 0.5) * eps  # [ddim.all_marginals]
+            x = float(before**0.5) * x0 + float(max(1 - before - variance, 0) ** 0.5) * eps  # DDIM: [ddim.all_marginals]
             if variance > 0:
                 x = x + float(variance**0.5) * rng.normal(x.shape)
             yield x

@@ -2,11 +2,11 @@ r"""The energy-based model: a network says how unlikely x is, and nobody knows t
 
     model      p(x) = e^-E(x) / Z,  Z = \int e^-E(x) dx                                  LeCun et al. 2006, section 1.3
     energy     E(x) = f((x - m) / s) + |(x - m) / s|^2 / 2, with f a network             Xie et al. 2016, eq. 1
-    gradient   d/dw E_data[-log p(x)] = E_data[dE(x)/dw] - E_p[dE(x)/dw]                 Hinton 2002, eq. 3
+    gradient   d/dw E_data[-log p(x)] = E_data[dE(x)/dw] - E_p[dE(x)/dw]                 Hinton 2002
     CD-k       E_p by the ends of k-step chains that start at the data                   Hinton 2002, section 3
-    PCD        E_p by chains that go on where the last step left them                    Tieleman 2008, section 3
-    replay     ... that are a sample of many such chains, some begun anew                Du & Mordatch 2019, section 3.1
-    penalty    alpha (f(x+)^2 + f(x-)^2): f has no reason to grow                        Du & Mordatch 2019, algorithm 1
+    PCD        E_p by chains that go on where the last step left them                    Tieleman 2008
+    replay     ... that are a sample of many such chains, some begun anew                Du & Mordatch 2019, algorithm 1
+    penalty    alpha (f(x+)^2 + f(x-)^2): f has no reason to grow                        the same
 
 The loss below has that gradient and is not the likelihood, nor a bound on it: E falls where data is and rises where chains are,
 and when both are in the same places, its value is about 0, however good or bad the model is. So watch samples, or in two
@@ -29,7 +29,16 @@ from .. import mcmc, ops
 from ..autograd.tree import Array, module
 from ..density import Energy
 from ..nn import Conv2d, Flatten, Linear, Sequential, init, mlp
+from ..nn.waves import Waves
 from ..optim import Training, begin, minimise
+
+TIMELINE = {  # what came when, by the sources above
+    "contrastive divergence": "Hinton 2002",
+    "energy-based learning": "LeCun et al. 2006",
+    "persistent chains": "Tieleman 2008",
+    "generative ConvNet": "Xie et al. 2016",
+    "replay buffer": "Du & Mordatch 2019",
+}
 
 
 @module
@@ -73,7 +82,7 @@ class EBM:
     def energy(self, x):
         """E(x). Energy, nats (N,)."""
         correction, parabola = self._terms(x)
-        return Energy(correction + parabola)
+        return Energy(correction + parabola)  # energy: [energy.partition]
 
     def log_density(self, x):
         """-E(x), (N,): log p(x) up to a constant, as the kernels of `mcmc` take it."""
@@ -95,7 +104,7 @@ class EBM:
         With it, -E(x) - log Z is log p(x). The points of a grid must reach as far as p does, and be as fine as p is.
         """
         parts = [self.log_density(points[i : i + 4096]) for i in range(0, len(points), 4096)]
-        return ops.logsumexp(ops.concatenate(*parts)) + math.log(volume)  # [energy.partition]
+        return ops.logsumexp(ops.concatenate(*parts)) + math.log(volume)  # model: [energy.partition]
 
     # Samples
 
@@ -112,30 +121,6 @@ class EBM:
         return mcmc.run(kernel, self.log_density, self.noise(rng, n), rng, steps).x
 
 
-@module
-class Waves:
-    """(sin(u W), cos(u W)): u (N, D), W (D, n / 2) -> (N, n). A network of u alone learns what is smooth first and long.
-
-    W begins with columns from N(0, f^2 I), their f from the lowest to the highest in equal ratios, so that coarse and fine
-    structure have as many each. Source: Tancik et al. 2020, eq. 5, with one f for all, and W kept; here it is trained.
-    """
-
-    weight: Array
-
-    @classmethod
-    def init(cls, rng, d, n, lowest, highest):
-        """ValueError unless n, the number of features, is even, and 0 < lowest <= highest."""
-        if n % 2:
-            raise ValueError(f"Waves: {n} features are not pairs of a sine and a cosine; give an even number")
-        if not 0 < lowest <= highest < math.inf:
-            raise ValueError(f"Waves: the frequencies are {lowest} to {highest}; both must be positive, the lower one first")
-        return cls(np.geomspace(lowest, highest, n // 2, dtype=np.float32) * rng.normal((d, n // 2)))
-
-    def __call__(self, u):
-        angle = u @ self.weight
-        return ops.concatenate(ops.sin(angle), ops.cos(angle), axis=1)
-
-
 def _base(shape, mean, std):
     mean, std = (np.array(np.broadcast_to(value, shape), np.float32) for value in (mean, std))
     if not (std > 0).all():
@@ -150,10 +135,10 @@ def contrastive_loss(model, positive, negative, penalty=0.0):
     over x- ~ p it is then exact. ValueError for examples of another shape.
     """
     negative = ops.stop_gradient(negative)
-    loss = model.energy(positive).energy.mean() - model.energy(negative).energy.mean()  # [energy.two_phases]
+    loss = model.energy(positive).energy.mean() - model.energy(negative).energy.mean()  # gradient: [energy.two_phases]
     if penalty:
         squares = (ops.square(model.correction(x)).mean() for x in (positive, negative))
-        loss = loss + penalty * sum(squares)
+        loss = loss + penalty * sum(squares)  # penalty: [energy.penalty]
     return loss
 
 
@@ -190,12 +175,12 @@ def train_step(optimiser, kernel, k, penalty=0.0, renew=0.0, prepare=lambda batc
     def step(state, batch, rng):
         model, x = state.training.params, prepare(batch, rng)
         rows, begun = _begin_chains(state, x, renew, rng)
-        chains = mcmc.run(kernel, model.log_density, begun, rng, k)  # [energy.part_of_the_gradient]
+        chains = mcmc.run(kernel, model.log_density, begun, rng, k)  # CD-k: [energy.part_of_the_gradient]
         training, metrics = descend(state.training, (x, chains.x), rng)
         kept = state.chains
         if kept is not None:
             kept = kept.copy()
-            kept[rows] = chains.x
+            kept[rows] = chains.x  # PCD: [energy.persistent]
         return replace(state, training=training, chains=kept), {**metrics, "acceptance": chains.acceptance.mean()}
 
     return step
@@ -210,4 +195,4 @@ def _begin_chains(state, x, renew, rng):
         raise ValueError(f"ebm.train_step: a batch of {n} examples needs as many chains, and there are {M}; start with more")
     rows = rng.permutation(M)[:n]
     fresh = (rng.uniform(n) < renew).reshape(-1, *[1] * (x.ndim - 1))
-    return rows, np.where(fresh, state.training.params.noise(rng, n), state.chains[rows])
+    return rows, np.where(fresh, state.training.params.noise(rng, n), state.chains[rows])  # replay: [energy.replay]

@@ -1,12 +1,12 @@
 r"""Normalising flows from coupling layers: an invertible map f from data to noise, and so the exact density of the data.
 
-    density     log p(x) = log N(f(x); 0, I) + log |det df/dx|                          Dinh et al. 2017 (RealNVP), eq. 3
-    coupling    z = x where b = 1, and g(x; theta) elsewhere, theta a function of b x:  RealNVP, eq. 9, with a mask b
-                log |det| = \sum log dg/dx, since the Jacobian is triangular            eq. 6
-      additive  g(x) = x + t:             log dg/dx = 0                                 Dinh et al. 2015 (NICE), section 3.2
-      affine    g(x) = x e^s + t:         log dg/dx = s                                 RealNVP, eq. 4-8
-      spline    g(x) a monotone spline:   log dg/dx in closed form                      Durkan et al. 2019, eq. 4-8
-    multi-scale f(x) = (h_1, g(h_2)): half of the channels are done, g is one more flow RealNVP, eq. 13-16
+    density      log p(x) = log N(f(x); 0, I) + log |det df/dx|                          Dinh et al. 2017 (RealNVP), eq. 3
+    coupling     z = x where b = 1, and g(x; theta) elsewhere, theta a function of b x:  RealNVP, eq. 9, with a mask b
+                 log |det| = \sum log dg/dx, since the Jacobian is triangular            eq. 6
+      additive   g(x) = x + t:             log dg/dx = 0                                 Dinh et al. 2015 (NICE), section 3.2
+      affine     g(x) = x e^s + t:         log dg/dx = s                                 RealNVP, eq. 4-8
+      spline     g(x) a monotone spline:   log dg/dx in closed form                      Durkan et al. 2019, eq. 4-8
+    multi-scale  f(x) = (h_1, g(h_2)): half of the channels are done, g is one more flow RealNVP, eq. 13-16
 
 A coupling keeps part of x and moves the rest by amounts that depend on the kept part alone, so z still has all that the inverse
 needs, and no network has to be inverted. The next coupling keeps what this one moved.
@@ -33,6 +33,12 @@ from ..nn import Conv2d, Sequential, init, mlp
 from ..nn.invertible import Flatten, Scaling, Squeeze, constant, per_example
 from ..nn.splines import rational_quadratic
 from ..optim import minimise
+
+TIMELINE = {  # what came when, by the sources above
+    "NICE": "Dinh et al. 2015",
+    "RealNVP": "Dinh et al. 2017",
+    "spline couplings": "Durkan et al. 2019",
+}
 
 PRIOR = Gaussian(np.float32(0), np.float32(0))  # N(0, 1) for each latent number: mean 0, log-variance 0
 
@@ -131,7 +137,7 @@ class Flow:
     def log_prob(self, x):
         """log N(f(x); 0, I) + log |det df/dx|. Exact, nats (N,)."""
         z, log_det = self.to_latent(x)
-        return Exact(PRIOR.log_prob(z).sum(axis=-1) + log_det)  # [change_of_variables.density]
+        return Exact(PRIOR.log_prob(z).sum(axis=-1) + log_det)  # density: [change_of_variables.density]
 
     def sample(self, rng, n):
         """f^-1(z) for n latents from the prior, (n, *shape)."""
@@ -212,7 +218,7 @@ class Coupling:
     def _through(self, x, law):
         kept, moved = self.mask.split(x)
         y, log_slope = law(moved, self.network(kept))
-        return self.mask.join(kept, y), self.mask.total(log_slope)
+        return self.mask.join(kept, y), self.mask.total(log_slope)  # coupling: [change_of_variables.triangular]
 
 
 @module
@@ -222,7 +228,7 @@ class Additive:
     parameters = 1  # t
 
     def to_latent(self, x, t):
-        return x + t, 0 * x
+        return x + t, 0 * x  # additive: [change_of_variables.additive]
 
     def to_data(self, z, t):
         return z - t, 0 * z
@@ -230,7 +236,7 @@ class Additive:
 
 @module
 class Affine:
-    """z = x e^s + t (RealNVP, eq. 8).
+    """z = x e^s + t (RealNVP, eq. 5).
 
     s is scale tanh(...) with one learned scale for each channel: while it is small, no network can make e^s overflow.
     """
@@ -240,7 +246,7 @@ class Affine:
 
     def to_latent(self, x, parameters):
         s, t = self._scale_and_shift(parameters)
-        return x * ops.exp(s) + t, s
+        return x * ops.exp(s) + t, s  # affine: [change_of_variables.affine]
 
     def to_data(self, z, parameters):
         s, t = self._scale_and_shift(parameters)
@@ -270,7 +276,7 @@ class Spline:
         return 3 * self.bins - 1  # widths, heights and slopes at the inner knots
 
     def to_latent(self, x, parameters):
-        return rational_quadratic(x, self._of_each(x, parameters), self.reach)
+        return rational_quadratic(x, self._of_each(x, parameters), self.reach)  # spline: [change_of_variables.knots]
 
     def to_data(self, z, parameters):
         return rational_quadratic(z, self._of_each(z, parameters), self.reach, inverse=True)
@@ -292,7 +298,7 @@ class FactorOut:
         _require_even_channels(x.shape[-1])
         done, others = ops.split(x, 2)
         z, log_det = self.rest.to_latent(others)
-        return ops.concatenate(ops.flatten(done, start=1), z, axis=1), log_det
+        return ops.concatenate(ops.flatten(done, start=1), z, axis=1), log_det  # multi-scale: [change_of_variables.factor_out]
 
     def to_data(self, z):
         done, others = ops.split(z, 2)

@@ -7,13 +7,13 @@ r"""Generative adversarial networks: a generator learns to make what a discrimin
 
 D climbs V. What G does about it is the objective's choice, and so is what D may be; both players minimise a mean of
 
-    objective        D on data       D on samples    G on samples    and
-    MINIMAX          -log s(d)       -log(1 - s(d))  log(1 - s(d))                              Goodfellow et al. 2014, eq. 1
-    NON_SATURATING   -log s(d)       -log(1 - s(d))  -log s(d)                                  the same, section 3
-    LEAST_SQUARES    (d - 1)^2 / 2   d^2 / 2         (d - 1)^2 / 2                              Mao et al. 2017, eq. 9
-    weight_clipping  -d              d               -d              |parameters of D| <= c     Arjovsky et al. 2017, alg. 1
-    gradient_penalty -d              d               -d              w E(|grad D(x)| - 1)^2     Gulrajani et al. 2017, eq. 3
-    r1               as NON_SATURATING                               gamma/2 E_data|grad D|^2   Mescheder et al. 2018, eq. 9
+    objective         D on data       D on samples    G on samples    and
+    MINIMAX           -log s(d)       -log(1 - s(d))  log(1 - s(d))                              Goodfellow et al. 2014, eq. 1
+    NON_SATURATING    -log s(d)       -log(1 - s(d))  -log s(d)                                  the same, section 3
+    LEAST_SQUARES     (d - 1)^2 / 2   d^2 / 2         (d - 1)^2 / 2                              Mao et al. 2017, eq. 9
+    weight_clipping   -d              d               -d              |parameters of D| <= c     Arjovsky et al. 2017, alg. 1
+    gradient_penalty  -d              d               -d              w E(|grad D(x)| - 1)^2     Gulrajani et al. 2017, eq. 3
+    r1                as NON_SATURATING                               gamma/2 E_data|grad D|^2   Mescheder et al. 2018, eq. 9
 
 With the last three rows D cannot be arbitrarily steep, so G is told a way also where p_data and p_g do not overlap. Their
 weights depend on the unit of x. p_g is known only by its samples: there is no likelihood here, not even a bound.
@@ -30,9 +30,17 @@ import numpy as np
 from .. import ops
 from ..autograd import grad, tree
 from ..autograd.tree import module
-from ..nn import Conv2d, ConvTranspose2d, Flatten, GroupNorm, Linear, Sequential, Unflatten, mlp
+from ..nn import Conv2d, ConvTranspose2d, Flatten, GroupNorm, Sequential, Unflatten, mlp
 from ..nn.init import he_normal
 from ..optim import Training, begin, minimise
+
+TIMELINE = {  # what came when, by the sources above
+    "GAN": "Goodfellow et al. 2014",
+    "least squares": "Mao et al. 2017",
+    "Wasserstein distance": "Arjovsky et al. 2017",
+    "gradient penalty": "Gulrajani et al. 2017",
+    "R1": "Mescheder et al. 2018",
+}
 
 
 @module
@@ -62,9 +70,10 @@ class GAN:
         return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
 
     @staticmethod
-    def dcgan(rng, shape, latent=64, channels=(64, 128), groups=8):
+    def dcgan(rng, shape, latent=64, channels=(64, 128), hidden=(), groups=8):
         """Strided convolutions that halve height and width, and transposed ones that double them (Radford et al. 2016).
 
+        The smallest image and D's one number, or the latent, are far apart: hidden layers between them see all of the image.
         Pixels are in [0, 1]; GroupNorm in the generator stands for the paper's BatchNorm, and no norm in the discriminator.
         ValueError for sizes that cannot be halved, and for channels that the groups do not divide.
         """
@@ -80,8 +89,9 @@ class GAN:
         for c_in, c_out in zip((colours, *channels), channels):
             up = [GroupNorm.init(rng, c_out, groups), ops.relu, ConvTranspose2d.init(rng, c_out, c_in), *up]
             down += [Conv2d.init(rng, c_in, c_out, kernel=4, stride=2, padding=1), ops.leaky_relu]
-        generator = [Linear.init(rng, latent, math.prod(small)), Unflatten(small), *up]
-        discriminator = [_centred, *down, Flatten(), Linear.init(rng, math.prod(small), 1), _number]
+        generator = [*mlp(rng, (latent, *hidden, math.prod(small)), ops.relu), Unflatten(small), *up]
+        judge = mlp(rng, (math.prod(small), *reversed(hidden), 1), ops.leaky_relu)
+        discriminator = [_centred, *down, Flatten(), *judge, _number]
         return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
 
     def sample(self, rng, n):
@@ -132,7 +142,7 @@ class Objective:
                 "batches of the shape that the model was made for"
             )
         on_real, on_fake = ops.split(discriminator(ops.concatenate(real, fake)), 2, axis=0)
-        loss = self.real(on_real).mean() + self.fake(on_fake).mean()
+        loss = self.real(on_real).mean() + self.fake(on_fake).mean()  # value: [gan.best_value]
         if self.penalty is not None:
             loss = loss + self.penalty(discriminator, real, fake, rng)
         return loss, {"accuracy": accuracy(on_real, on_fake)}
@@ -143,17 +153,19 @@ class Objective:
 
 def _is_data(d):
     """-log s(d)."""
-    return ops.softplus(-d)
+    return ops.softplus(-d)  # best answer: [gan.best_answer]
 
 
 def _is_fake(d):
     """-log(1 - s(d))."""
-    return ops.softplus(d)
+    return ops.softplus(d)  # its value: [gan.best_value]
 
 
-MINIMAX = Objective(_is_data, _is_fake, lambda d: -_is_fake(d))
+MINIMAX = Objective(_is_data, _is_fake, lambda d: -_is_fake(d))  # [gan.minimax_descends]
+# [gan.non_saturating_descends]
 NON_SATURATING = Objective(_is_data, _is_fake, _is_data)  # where D is sure of a sample, it pulls, and minimax does not
-LEAST_SQUARES = Objective(lambda d: (d - 1) ** 2 / 2, lambda d: d**2 / 2, lambda d: (d - 1) ** 2 / 2)
+LEAST_SQUARES = Objective(lambda d: (d - 1) ** 2 / 2, lambda d: d**2 / 2, lambda d: (d - 1) ** 2 / 2)  # [gan.pearson]
+# [gan.duality], [gan.never_saturates]
 CRITIC = Objective(lambda d: -d, lambda d: d, lambda d: -d)  # a bound on D's slope is missing: for the next two
 
 
@@ -180,7 +192,7 @@ def gradient_penalty(weight=10.0):
 def r1(gamma=1.0):
     """Non-saturating, with gamma / 2 E_data|grad D(x)|^2: D is flat on the data when G has reached them, and the game ends."""
     gamma = _positive("r1", "gamma", gamma)
-    return replace(NON_SATURATING, penalty=lambda D, real, fake, rng: gamma / 2 * squared_slope(D, real).mean())
+    return replace(NON_SATURATING, penalty=lambda D, real, fake, rng: gamma / 2 * squared_slope(D, real).mean())  # [gan.r1]
 
 
 def squared_slope(discriminator, x):
@@ -215,21 +227,6 @@ def accuracy(on_real, on_fake):
     """
     difference = np.sign(ops.stop_gradient(on_real)[:, None] - ops.stop_gradient(on_fake))
     return float(difference.mean() + 1) / 2
-
-
-def modes_captured(samples, modes, std, least=1):
-    """(k, share): how many modes are the nearest to `least` good samples or more, and the share of good samples.
-
-    A sample is good within 3 std of its nearest mode: of samples of a 2-D Gaussian itself, a share 1 - e^-4.5 = 98.9% is.
-    Published counts take least = 1 of 2500 samples (Srivastava et al. 2017), by which a smear over everything captures all
-    modes; so look at the share too. samples (n, d), modes (k, d); ValueError for other shapes.
-    """
-    if samples.ndim != 2 or modes.ndim != 2 or samples.shape[1] != modes.shape[1]:
-        raise ValueError(f"modes_captured: samples {samples.shape} and modes {modes.shape} must be (n, d) and (k, d)")
-    distance = np.linalg.norm(samples[:, None] - modes, axis=2)
-    good = distance.min(axis=1) < 3 * std
-    counts = np.bincount(distance.argmin(axis=1)[good], minlength=len(modes))
-    return int((counts >= least).sum()), float(good.mean())
 
 
 # Training
@@ -295,7 +292,7 @@ def train_step(objective, generator_optimiser, discriminator_optimiser, rounds=1
 
 
 def _clipped(params, limit):
-    return tree.map(lambda p: p.clip(-limit, limit), params)
+    return tree.map(lambda p: p.clip(-limit, limit), params)  # weight_clipping: [gan.clipping]
 
 
 def _of(player, metrics):

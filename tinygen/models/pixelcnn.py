@@ -1,9 +1,9 @@
 r"""PixelCNN: an image is written like a text, pixel by pixel, each one drawn from a distribution that the earlier ones decide.
 
     chain rule   log p(x) = \sum_t log p(x_t | x_1, ..., x_{t-1}),  row by row from the top       A, eq. 1
-    pixels       Bernoulli for two grey levels; for more, a softmax over all of them              A, section 3.3
+    pixels       Bernoulli for two grey levels; for more, a softmax over all of them              A, section 2.2
     masks        no convolution sees pixels to come, so one pass gives all conditionals           A, section 3.4
-    residual     h + net(h), the bottleneck of figure 5, added once                               A, section 3.2
+    residual     h + net(h), the bottleneck of figure 5, added once                               A, section 3.3
     gate         y = tanh(f) sigmoid(g), with f and g the two halves of the channels              B, eq. 2
     class        a vector for each class, added before the activation                             B, eq. 4
     two stacks   vertical: all rows above; horizontal: the row so far. No blind spot.             B, section 2.2
@@ -24,6 +24,11 @@ from ..density import Exact
 from ..distributions import Bernoulli, Categorical
 from ..nn import Conv2d, Embedding, MaskedConv2d, Sequential, init
 from ..optim import minimise
+
+TIMELINE = {  # what came when, by the sources above
+    "PixelCNN": "van den Oord et al. 2016",
+    "gated PixelCNN": "van den Oord et al. 2016",
+}
 
 # Networks. `convolve(layer, x)` applies a masked convolution: to a whole image, or when sampling to what is new in it.
 
@@ -46,7 +51,7 @@ class Residual:
     def __call__(self, h, labels, convolve):
         y = self.narrow(ops.relu(h))
         y = _with_class(convolve(self.masked, ops.relu(y)), self.label, labels)
-        return h + self.widen(ops.relu(y))
+        return h + self.widen(ops.relu(y))  # residual: [autoregression.residual]
 
 
 @module
@@ -108,7 +113,7 @@ class Gated:
         told, y = [], None
         for layer in self.layers:
             y = _with_class(convolve(layer.vertical, x if y is None else _gate(y)), layer.label, labels)
-            told.append(layer.link(y))
+            told.append(layer.link(y))  # two stacks: [autoregression.two_stacks]
         return tuple(told)
 
     def pixels(self, x, rows, labels, convolve):
@@ -121,8 +126,7 @@ class Gated:
 
 
 def _gate(y):
-    f, g = ops.split(y, 2)
-    return ops.tanh(f) * ops.sigmoid(g)
+    return ops.gate(y)  # gate: [autoregression.gate]
 
 
 def _embedding(rng, classes, channels):
@@ -130,7 +134,7 @@ def _embedding(rng, classes, channels):
 
 
 def _with_class(y, embedding, labels):
-    return y if embedding is None else y + embedding(labels)[:, None, None]
+    return y if embedding is None else y + embedding(labels)[:, None, None]  # class: [autoregression.class]
 
 
 def _everywhere(layer, x):
@@ -154,7 +158,7 @@ class PixelCNN:
     def plain(rng, shape, levels, channels=32, blocks=15, kernel=3, first_kernel=7, classes=None):
         """The PixelCNN of A. With the defaults and two levels it has 53,569 parameters, of which 37,409 are live."""
         _require_design("PixelCNN.plain", shape, levels, channels, blocks)
-        first = MaskedConv2d.init(rng, 1, channels, first_kernel, "A")
+        first = MaskedConv2d.init(rng, 1, channels, first_kernel, "A")  # masks: [autoregression.triangular]
         residuals = tuple(Residual.init(rng, channels, kernel, classes) for _ in range(blocks))
         network = Plain(first, _embedding(rng, classes, channels), residuals)
         return PixelCNN(network, _head(rng, channels, levels), tuple(shape), levels, classes)
@@ -184,7 +188,8 @@ class PixelCNN:
         self._require(x, labels)
         self._require_levels(x)
         x = x if self.levels == 2 else x.astype(np.int64)
-        return Exact(self.distribution(x, labels).log_prob(x).sum(axis=(1, 2, 3)))  # [autoregression.teacher_forcing]
+        # chain rule: [autoregression.teacher_forcing]
+        return Exact(self.distribution(x, labels).log_prob(x).sum(axis=(1, 2, 3)))
 
     # Samples
 
@@ -227,6 +232,7 @@ class PixelCNN:
 
     def _pixels(self, h):
         logits = self.head(h)
+        # pixels: [autoregression.sums_to_one]
         return Bernoulli(logits) if self.levels == 2 else Categorical(ops.expand_dims(logits, 3))
 
     def _require(self, x, labels):

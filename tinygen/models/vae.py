@@ -26,6 +26,12 @@ from ..distributions import Bernoulli, Gaussian, kl
 from ..nn import Conv2d, ConvTranspose2d, Flatten, Linear, Sequential, Unflatten, mlp
 from ..optim import minimise
 
+TIMELINE = {  # what came when, by the sources above
+    "VAE": "Kingma & Welling 2014",
+    "IWAE": "Burda et al. 2016",
+    "beta-VAE": "Higgins et al. 2017",
+}
+
 PRIOR = Gaussian(np.float32(0), np.float32(0))  # N(0, 1) for each latent dimension: mean 0, log-variance 0
 
 
@@ -90,21 +96,21 @@ class VAE:
         """p(x | z) for z (..., d), elementwise over pixels: a distribution of shape (..., *shape)."""
         flat = ops.reshape(z, shape=(-1, self.latent))  # convolutions know one batch axis
         y = ops.reshape(self.decoder(flat), shape=(*z.shape[:-1], *self.shape))
-        return Bernoulli(y) if self.log_var is None else Gaussian(y, self.log_var)
+        return Bernoulli(y) if self.log_var is None else Gaussian(y, self.log_var)  # model: [elbo.model_iwae]
 
     # Bounds on log p(x)
 
     def elbo_terms(self, x, rng, closed_form=True):
         """log p(x | z) for one z ~ q(z | x), and KL(q || p) in closed form or by that same z: nats, (N,) each."""
         q = self.encode(x)
-        z = q.sample(rng)
-        divergence = kl(q, PRIOR) if closed_form else q.log_prob(z) - PRIOR.log_prob(z)  # [elbo.model_closed_form]
+        z = q.sample(rng)  # sample: [reparameterisation.model_gradient]
+        divergence = kl(q, PRIOR) if closed_form else q.log_prob(z) - PRIOR.log_prob(z)  # KL: [elbo.model_closed_form]
         return _per_example(self.decode(z).log_prob(x), 1), divergence.sum(axis=-1)
 
     def elbo(self, x, rng, closed_form=True):
         """The difference of the `elbo_terms`: the ELBO on average over z. LowerBound, nats (N,)."""
         reconstruction, divergence = self.elbo_terms(x, rng, closed_form)
-        return LowerBound(reconstruction - divergence, "ELBO")  # [elbo.model_elbo]
+        return LowerBound(reconstruction - divergence, "ELBO")  # bound: [elbo.model_elbo]
 
     def iwae(self, x, rng, k):
         """log 1/k sum_i w_i with k samples. LowerBound, nats (N,)."""
@@ -121,7 +127,7 @@ class VAE:
         q = Gaussian(*(ops.broadcast_to(parameter, shape=(k, *parameter.shape)) for parameter in (q.mean, q.log_var)))
         z = q.sample(rng)
         ratio = PRIOR.log_prob(z) - q.log_prob(z)
-        return _per_example(self.decode(z).log_prob(x), 2) + ratio.sum(axis=-1)
+        return _per_example(self.decode(z).log_prob(x), 2) + ratio.sum(axis=-1)  # IWAE: [elbo.model_iwae]
 
     def log_prob_estimate(self, x, rng, samples=5000, rows=5000):
         """The IWAE bound with many samples, by decoding `rows` latents at a time. LowerBound, nats (N,)."""
@@ -199,6 +205,6 @@ def train_step(optimiser, k=1, beta=1.0, prepare=lambda batch, rng: batch):
         if k > 1:
             return -vae.iwae(x, rng, k).nats.mean(), {}
         reconstruction, divergence = vae.elbo_terms(x, rng)
-        return (beta * divergence - reconstruction).mean(), {}
+        return (beta * divergence - reconstruction).mean(), {}  # [elbo.model_loss]
 
     return minimise(loss, optimiser)
