@@ -52,9 +52,11 @@ def test_the_time_survives_the_norm_that_follows_it(channels):
     assert channels % norm.groups == 0
 
 
-def test_the_mlp_is_a_chain_of_residual_blocks():
+@pytest.mark.parametrize("frequencies", [None, (0.5, 4.0)])
+def test_the_mlp_is_a_chain_of_residual_blocks(frequencies):
     rng = Generator(0)
-    mlp = tree.map(lambda leaf: (leaf + 0.3 * rng.normal(leaf.shape)).astype(np.float64), MLP.init(rng, 2, 8, 2, 3))
+    mlp = MLP.init(rng, 2, 8, 2, 3, frequencies)
+    mlp = tree.map(lambda leaf: (leaf + 0.3 * rng.normal(leaf.shape)).astype(np.float64), mlp)
     x, t, labels = rows(rng, 5, 2), np.arange(1.0, 6), np.arange(5) % 4
     e, h = mlp.condition(t, labels), mlp.first(x)
     for inner, condition, outer in mlp.blocks:
@@ -67,6 +69,13 @@ def test_the_first_units_of_the_mlp_bend_in_places_all_over_the_data():
     first = MLP.init(Generator(0), 2, 400, 1, 0).first
     distance = abs(first.bias) / np.linalg.norm(first.weight, axis=0)
     assert (distance < 0.3).mean() > 0.1 and (distance > 1).mean() > 0.1
+
+
+def test_with_frequencies_the_first_layer_of_the_mlp_sees_the_points_as_waves():
+    mlp, x = MLP.init(Generator(0), 2, 6, 1, 0, (0.5, 4.0)), rows(Generator(1), 5, 2)
+    waves, linear = mlp.first.layers
+    angle = x @ waves.weight
+    close(mlp.first(x), linear(np.concatenate([np.sin(angle), np.cos(angle)], axis=1)), rtol=1e-12)
 
 
 def test_a_condition_tells_times_and_labels_apart():

@@ -14,9 +14,11 @@ from .. import ops
 from ..autograd.tree import module
 from . import init
 from .attention import SelfAttention, sinusoids
+from .compose import Sequential
 from .conv import Conv2d, ConvTranspose2d
 from .linear import Embedding, Linear
 from .norm import GroupNorm
+from .waves import Waves
 
 
 @module
@@ -39,18 +41,25 @@ class Condition:
 
 @module
 class MLP:
-    """For points (N, D): residual blocks of two layers, h + C silu(A silu(h) + B e), where e tells the time and label."""
+    """For points (N, D): residual blocks of two layers, h + C silu(A silu(h) + B e), where e tells the time and label.
+
+    With frequencies (lowest, highest), the first layer sees `Waves` of x in place of x: for densities with narrow modes or
+    edges, whose score is steep.
+    """
 
     condition: Condition
-    first: Linear
+    first: object
     blocks: tuple
     last: Linear
 
     @staticmethod
-    def init(rng, D, width, depth, classes):
+    def init(rng, D, width, depth, classes, frequencies=None):
         blocks = [[Linear.init(rng, width, width) for _ in range(3)] for _ in range(depth)]
-        # the units of the first layer bend in places all over the data: with biases of 0, all would bend at the origin
-        first = Linear(init.he_normal(rng, (D, width), D, width), init.normal(1.0)(rng, (width,)))
+        if frequencies is None:
+            # the units of the first layer bend in places all over the data: with biases of 0, all would bend at the origin
+            first = Linear(init.he_normal(rng, (D, width), D, width), init.normal(1.0)(rng, (width,)))
+        else:
+            first = Sequential([Waves.init(rng, D, width, *frequencies), Linear.init(rng, width, width)])
         last = Linear.init(rng, width, D, initialiser=init.zeros)
         return MLP(Condition.init(rng, width, classes), first, blocks, last)
 
