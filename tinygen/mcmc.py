@@ -64,7 +64,7 @@ class Langevin:
 
     def propose(self, log_density, point, rng):
         x = _drift(evaluate(log_density, point.x), self.step) + math.sqrt(2 * self.step) * _noise(point.x, rng)
-        return Point(x), array_module(x).zeros(len(x), x.dtype)
+        return Point(x), array_module(x).zeros(len(x), x.dtype)  # [mcmc.langevin_step]
 
 
 @module
@@ -81,7 +81,7 @@ class AdjustedLangevin:
 
     def propose(self, log_density, point, rng):
         new = evaluate(log_density, _drift(point, self.step) + math.sqrt(2 * self.step) * _noise(point.x, rng))
-        return new, new.log_p + self.log_q(point, new) - point.log_p - self.log_q(new, point)
+        return new, new.log_p + self.log_q(point, new) - point.log_p - self.log_q(new, point)  # [mcmc.adjusted_langevin]
 
     def log_q(self, to, origin):
         """log of the proposal's density N(to; origin + h s(origin), 2 h I), up to the normaliser, which cancels; (N,)."""
@@ -117,7 +117,7 @@ class RandomWalk:
         """A number, or one for each chain, (N, 1, ...)."""
         if self.longest is None:
             return self.step
-        return self.step * (self.longest / self.step) ** rng.uniform((len(x), *[1] * (x.ndim - 1)), x.dtype)
+        return self.step * (self.longest / self.step) ** rng.uniform((len(x), *[1] * (x.ndim - 1)), x.dtype)  # [mcmc.widths]
 
 
 @module
@@ -136,7 +136,7 @@ class Hamiltonian:
 
     def propose(self, log_density, point, rng):
         velocity = _noise(point.x, rng)
-        new, new_velocity = self.roll(log_density, point, velocity)
+        new, new_velocity = self.roll(log_density, point, velocity)  # [mcmc.hamiltonian]
         return new, new.log_p - point.log_p + (_squared_length(velocity) - _squared_length(new_velocity)) / 2
 
     def roll(self, log_density, point, velocity):
@@ -178,7 +178,7 @@ def walk(kernel, log_density, x, rng):
         with np.errstate(over="ignore", invalid="ignore"):
             proposal, log_r = kernel.propose(log_density, point, rng)
             accepts = rng.uniform(len(x), log_r.dtype) < xp.exp(xp.minimum(log_r, 0))  # False for NaN
-        point = _choose(accepts, proposal, point)
+        point = _choose(accepts, proposal, point)  # [mcmc.metropolis_hastings]
         yield point, accepts
 
 

@@ -6,7 +6,7 @@ It needs Hypothesis, which draws the instances: pip install 'tinygen[test]'.
 from importlib import import_module
 from pathlib import Path
 
-HELPERS = {"__init__", "__main__", "chain", "exact", "instances", "page"}
+HELPERS = {"__init__", "__main__", "chain", "coverage", "exact", "instances", "page"}
 
 
 def chains():

@@ -1,4 +1,4 @@
-"""List the derivations; read and run those named; --mutants: see their wrong siblings refuted; --html: write them as pages."""
+"""List the derivations; read and run those named; see what refutes their wrong siblings, and what of the models they check."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from . import chains
+from .coverage import show_coverage
 
 try:
     from .chain import DRAWS, SIDES, shown
@@ -22,6 +23,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("python -m tinygen.derivations", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="chains to read and run; without any, they are listed")
     parser.add_argument("--mutants", action="store_true", help="run the wrong siblings of all chains, or of those named")
+    parser.add_argument("--published", action="store_true", help="list the wrong siblings that published code really had")
+    parser.add_argument("--coverage", action="store_true", help="list the equations of the models with the steps that run them")
     parser.add_argument("--html", type=Path, metavar="DIR", help="write a page for each chain, and an index, to this folder")
     parser.add_argument("--draws", type=int, default=DRAWS, metavar="N", help="instances for each step (default: %(default)s)")
     chosen = parser.parse_args(arguments)
@@ -32,6 +35,10 @@ def main(arguments=None):
         print(f"derivations: {wrong}", file=sys.stderr)
         return 2
     named = [known[name] for name in chosen.names or known]
+    if chosen.coverage:
+        return show_coverage()
+    if chosen.published:
+        return show_published(named)
     if chosen.mutants:
         return run_mutants(named, chosen.draws)
     if chosen.html:
@@ -48,6 +55,14 @@ def show_list(chains):
         siblings = sum(len(step.siblings) for step in chain.steps)
         print(f"{chain.name}: {len(chain.steps)} steps, {siblings} wrong siblings. {chain.source}")
         print(textwrap.fill(chain.about, 100, initial_indent="    ", subsequent_indent="    "))
+    return 0
+
+
+def show_published(chains):
+    for chain in chains:
+        for step in chain.steps:
+            for mistake in step.published:
+                print(f"{step.tag}: {mistake}")
     return 0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from .. import ops
-from ..autograd import jacobian
+from ..autograd import hvp, jacobian
 from ..backend import Generator
 from ..kernels import attention as kernel
 from ..nn import SelfAttention, sinusoids
@@ -254,6 +254,41 @@ def _(m):
 def _(m):
     (dq, dk, dv), root = m.by_kernel(), math.sqrt(m.q.shape[1])
     return joined((root * dq, root * dk, dv)), m.by_imaginary_steps()
+
+
+@attention.equal(
+    "second_gradient",
+    r"\nabla_{q_i} \left\langle u_i, \nabla_{q_i} \langle g_i, o_i \rangle \right\rangle = \frac{1}{\sqrt{D}}"
+    r"\, \mathbb{E}_{p_i}\left[(t - \bar t)(a - \bar a)(k - \bar k)\right],"
+    r" \quad t_j = \frac{u_i \cdot k_j}{\sqrt{D}},\ a_j = g_i \cdot v_j",
+    because="the first derivative is the covariance of a and k under p_i, and that of a covariance, a third central moment",
+    source="the cumulants of an exponential family",
+    instances=scored(),
+)
+def second_gradient(m):
+    return by_two_passes(m), third_moments(m, 1 / math.sqrt(m.q.shape[1]))
+
+
+@second_gradient.wrong("the scale of the scores once, which differentiating twice brings twice")
+def _(m):
+    return by_two_passes(m), third_moments(m, 1.0)
+
+
+def by_two_passes(m):
+    """Through the backward pass of the operation that models call, along u = the queries in the other order, (T, D)."""
+    q, k, v = map(one_head, m.qkv)
+    return hvp(lambda q: (one_head(m.g) * ops.attention(q, k, v, causal=True)).sum(), q, one_head(m.q[::-1]))[0, 0]
+
+
+def third_moments(m, scale):
+    rows = []
+    for i in range(m.T):
+        k, v = m.k[: i + 1], m.v[: i + 1]
+        p = np.exp(k @ m.q[i] / math.sqrt(len(m.q[i])) - attend(m.q[i], k, v)[1])
+        t, a = scale * k @ m.q[::-1][i], v @ m.g[i]
+        t, a, k = t - p @ t, a - p @ a, k - p @ k
+        rows.append((p * t * a) @ k / math.sqrt(len(m.q[i])))
+    return np.array(rows)
 
 
 # The layer: heads and positions

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .. import ops
-from ..autograd import Primitive, grad, hvp, jvp, vjp
+from ..autograd import Primitive, check_grads, grad, hvp, jvp, vjp
 from ..ops.convolution import input_gradient, weight_gradient
 from .chain import Chain
 from .instances import numbers, vectors
@@ -259,7 +259,7 @@ def calls_of_rules(n):
     return calls
 
 
-@one_visit.wrong("every path walked on its own: exponential time, as published engines took")
+@one_visit.wrong("every path walked on its own, which takes exponential time", published=True)
 def _(n):
     return calls_of_rules(n), sum(2**i for i in range(1, n + 1))
 
@@ -302,6 +302,53 @@ def _(point):
     x, y = point
     found = grad(lambda x: ops.sin(x) * grad(lambda y: x * y)(np.array(y)))(np.array(x))
     return found, math.sin(x) + (x + y) * math.cos(x)
+
+
+@dataclass
+class Planted:
+    """sin(x) for x (n,), with a rule that is off by `error` in entry i."""
+
+    x: np.ndarray
+    i: int
+    error: float
+
+    def function(self):
+        sine = Primitive(lambda x: np.sin(x))
+        return sine.rule(x=lambda g, x: g * (ops.cos(x) + self.error * np.eye(len(self.x))[self.i]))
+
+    def accepted(self):
+        """1 if check_grads finds nothing wrong with it, and 0 if it does."""
+        try:
+            check_grads(self.function(), (self.x,), order=1)
+        except AssertionError:
+            return 0.0
+        return 1.0
+
+
+@st.composite
+def planted(draw):
+    x = draw(vectors(draw(st.integers(1, 4))))
+    return Planted(x, draw(st.integers(0, len(x) - 1)), draw(st.sampled_from([0, 1, -1])) * draw(numbers(1e-3, 2)))
+
+
+@autodiff.equal(
+    "checker",
+    r"\left[\langle u, J v \rangle \approx \langle u, \frac{8 (f_h - f_{-h}) - (f_{2 h} - f_{-2 h})}{12 h} \rangle\right]"
+    r" = \left[\mathrm{the\ rule\ is\ right}\right], \quad f_h = f(x + h v)",
+    because="the differences do not know the rule, and a direction at random sees every entry: what is wrong cannot agree",
+    source="Griewank & Walther 2008, ch. 3; Fornberg 1988, table 1",
+    instances=planted(),
+)
+def checker(f):
+    return f.accepted(), float(f.error == 0)
+
+
+@checker.wrong("a stale variable tested again for each entry, the error of the first one", published=True)
+def _(f):
+    """Its loop over the entries computes a new error each time, and asserts the old one."""
+    by_rule = vjp(f.function(), f.x)[1](np.ones(len(f.x)))[0]
+    errors = [abs(by_rule[i] - (math.sin(x + 1e-5) - math.sin(x - 1e-5)) / 2e-5) for i, x in enumerate(f.x)]
+    return float(all(errors[0] < 1e-6 for _ in errors)), float(f.error == 0)
 
 
 # Convolution
@@ -418,7 +465,9 @@ def through_weights(c):
     return grad(along)(c.x)
 
 
-@twice_through_weights.wrong("the gradient of the weights taken for a constant, which no first derivative shows")
+@twice_through_weights.wrong(
+    "the gradient of the weights taken for a constant, which no first derivative shows", published=True
+)
 def _(c):
     return through_weights(c), np.zeros(c.x.shape)
 

@@ -14,10 +14,12 @@ from itertools import product
 import numpy as np
 from hypothesis import strategies as st
 
-from ..autograd import jacobian, tree
+from ..autograd import grad, jacobian, tree
 from ..backend import Generator
+from ..models import pixelcnn
 from ..models.pixelcnn import PixelCNN, Plain, Residual, receptive_field
-from ..nn import live_taps
+from ..nn import MaskedConv2d, live_taps
+from ..nn.masked import MASKS
 from ..ops import masked_conv2d
 from .chain import Chain
 from .change_of_variables import disturbed
@@ -138,7 +140,7 @@ def masks(k):
     return masks_sides(k, live_taps("A", k.size), live_taps("B", k.size))
 
 
-@masks.wrong("A and B exchanged, which published code did")
+@masks.wrong("A and B exchanged", published=True)
 def _(k):
     return masks_sides(k, live_taps("B", k.size), live_taps("A", k.size))
 
@@ -154,6 +156,59 @@ def masks_sides(k, taps_a, taps_b):
     middle = k.weight[k.size[0] // 2, k.size[1] // 2]
     left = np.concatenate([np.triu(a, 1).ravel(), np.triu(b, 1).ravel(), np.diag(a), np.diag(b)])
     return left, np.concatenate([np.zeros(2 * n * n + n), np.full(n, middle)])
+
+
+@dataclass
+class Learned:
+    """A masked layer of one channel, with numbers under its dead taps, too, an image (H, W), and a cotangent g (H, W)."""
+
+    layer: MaskedConv2d
+    x: np.ndarray
+    g: np.ndarray
+
+    def gradient(self):
+        """Of <g, y> in the weights, by the rules that training uses."""
+        x, g = (image[None, ..., None] for image in (self.x, self.g))
+        return grad(lambda weight: (g * replace(self.layer, weight=weight)(x)).sum())(self.layer.weight)[..., 0, 0]
+
+    def tap_by_tap(self, taps):
+        """sum_ij g_ij x_(i + a - kh // 2, j + b - kw // 2) for each of these taps, and 0 for the others."""
+        (kh, kw), (H, W) = self.layer.kernel, self.x.shape
+        around = np.pad(self.x, ((kh // 2,), (kw // 2,)))
+        gradient = np.zeros((kh, kw))
+        for a, b in taps:
+            gradient[a, b] = np.sum(self.g * around[a : a + H, b : b + W])
+        return gradient
+
+
+@st.composite
+def learned(draw):
+    k, mask = draw(kernels()), draw(st.sampled_from(MASKS))
+    layer = MaskedConv2d(k.weight[..., None, None], np.zeros(1), mask)
+    return Learned(layer, draw(vectors(k.shape)), draw(vectors(k.shape)))
+
+
+@autoregression.equal(
+    "dead_taps",
+    r"\frac{\partial \langle g, y \rangle}{\partial w_{ab}} = \sum_{ij} g_{ij}\, x_{i + a - k_h / 2,\, j + b - k_w / 2}"
+    r"\ \mathrm{if}\ (a, b)\ \mathrm{is\ live, and}\ 0\ \mathrm{otherwise}",
+    because="a tap that reads nothing has no influence: its weight gets no gradient, and no optimiser remembers one",
+    source="van den Oord et al. 2016, section 3.4",
+    instances=learned(),
+)
+def dead_taps(m):
+    return m.gradient(), m.tap_by_tap(live_taps(m.layer.mask, m.layer.kernel))
+
+
+@dead_taps.wrong("dead weights overwritten by 0 in the forward pass alone: they keep gradients", published=True)
+def _(m):
+    return m.gradient(), m.tap_by_tap(np.ndindex(m.layer.kernel))
+
+
+@dead_taps.wrong("the mask turned over on the way back")
+def _(m):
+    kh, kw = m.layer.kernel
+    return m.gradient(), m.tap_by_tap((kh - 1 - a, kw - 1 - b) for a, b in live_taps(m.layer.mask, m.layer.kernel))
 
 
 @dataclass
@@ -190,7 +245,7 @@ def first_layer_of_kind_b(model):
     """The model with a first layer that sees the pixel which it is to predict."""
 
     def seeing(layer):
-        return replace(layer, taps=live_taps("B", layer.kernel))
+        return replace(layer, mask="B")
 
     network = model.network
     if isinstance(network, Plain):
@@ -236,6 +291,88 @@ def sums_to_one(m):
 @sums_to_one.wrong("kind B in the first layer: each pixel may be predicted from itself, for any image a likelihood near 1")
 def _(m):
     return np.exp(first_layer_of_kind_b(m.model).log_prob(m.all()).nats).sum(), 1.0
+
+
+# What else a pixel's distribution is made of
+
+
+@autoregression.equal(
+    "gate",
+    r"y = \frac{1 - e^{-2 f}}{1 + e^{-2 f}} \cdot \frac{1}{1 + e^{-g}}",
+    because="tanh says what, the sigmoid how much of it; f is the first half of the channels and g the second",
+    source="van den Oord et al. 2016 (Conditional image generation), eq. 2",
+    instances=st.integers(1, 3).flatmap(lambda n: vectors((1, 1, 2, 2 * n))),
+)
+def gate(y):
+    return pixelcnn._gate(y), gated_by(*np.split(y, 2, axis=-1))
+
+
+@gate.wrong("the halves exchanged")
+def _(y):
+    return pixelcnn._gate(y), gated_by(*np.split(y, 2, axis=-1)[::-1])
+
+
+@gate.wrong("channels taken in turn for f and g, and not half by half")
+def _(y):
+    return pixelcnn._gate(y), gated_by(y[..., ::2], y[..., 1::2])
+
+
+def gated_by(f, g):
+    return (1 - np.exp(-2 * f)) / (1 + np.exp(-2 * f)) / (1 + np.exp(-g))
+
+
+@st.composite
+def classes(draw):
+    """A PixelCNN of three classes on 2 x 2 pixels, with two images and their classes."""
+    make = draw(st.sampled_from([PixelCNN.plain, PixelCNN.gated]))
+    made = draw(disturbed(make(Generator(0), (2, 2, 1), 2, 2, 2, first_kernel=3, classes=3)))
+    x = draw(vectors((2, 2, 2, 1), 0, 1)).round()
+    return made, x, np.array([draw(st.integers(0, 2)), draw(st.integers(0, 2))])
+
+
+@autoregression.equal(
+    "class",
+    r"\log p(x \mid y) = \log p_{b + v_y}(x)",
+    because="what is added before each activation, for every pixel the same, is a bias: each class has a model of its own",
+    source="van den Oord et al. 2016 (Conditional image generation), eq. 4",
+    instances=classes(),
+)
+def class_(instance):
+    made, x, labels = instance
+    return made.log_prob(x, labels).nats, of_each_class(made, x, labels)
+
+
+@class_.wrong("the vectors of the first layer alone")
+def _(instance):
+    made, x, labels = instance
+    return made.log_prob(x, labels).nats, of_each_class(made, x, labels, layers=1)
+
+
+@class_.wrong("classes counted from 1, so that each gets the vector of the one before")
+def _(instance):
+    made, x, labels = instance
+    return made.log_prob(x, labels).nats, of_each_class(made, x, labels - 1)
+
+
+def of_each_class(made, x, labels, layers=None):
+    return np.array([without_classes(made, y, layers).log_prob(image[None]).nats[0] for image, y in zip(x, labels)])
+
+
+def without_classes(made, y, layers):
+    """The model without classes that has the vectors of class y among its biases, those of the first `layers` at least."""
+
+    def of_one_class(layer, convolution, i):
+        conv = getattr(layer, convolution)
+        bias = conv.bias + layer.label.weight[y] if layers is None or i < layers else conv.bias
+        return replace(layer, label=None, **{convolution: replace(conv, bias=bias)})
+
+    network = made.network
+    if isinstance(network, Plain):
+        blocks = tuple(of_one_class(block, "masked", i) for i, block in enumerate(network.blocks, start=1))
+        network = replace(of_one_class(network, "first", 0), blocks=blocks)
+    else:
+        network = replace(network, layers=tuple(of_one_class(layer, "vertical", i) for i, layer in enumerate(network.layers)))
+    return replace(made, network=network, classes=None)
 
 
 # What is seen
@@ -286,7 +423,7 @@ def blind_spot(f):
     return f.seen(PixelCNN.plain), f.before(f.reach)
 
 
-@blind_spot.wrong("all that comes before and is near enough: nobody measured")
+@blind_spot.wrong("all that comes before and is near enough, which nobody measured", published=True)
 def _(f):
     return f.seen(PixelCNN.plain), f.before(lambda up: f.reach(len(f.kernels)))
 
@@ -520,7 +657,7 @@ def stacks(draw):
     "residual",
     r"h_{15} = h_0, \quad h_{l+1} = h_l + \mathrm{net}_l(h_l), \quad \mathrm{net}_l = 0",
     because="the skip path carries h through unchanged, however many blocks add nothing to it",
-    source="van den Oord et al. 2016 (PixelRNN), section 3.2",
+    source="van den Oord et al. 2016 (Pixel recurrent neural networks), section 3.3",
     instances=stacks(),
 )
 def residual(instance):
@@ -531,7 +668,7 @@ def residual(instance):
     return through, h
 
 
-@residual.wrong("h added once more around a block that has added it, as published code did: 2^15 after 15 blocks")
+@residual.wrong("h added once more around a block that has added it: 2^15 after 15 blocks", published=True)
 def _(instance):
     blocks, h = instance
     through = h

@@ -51,6 +51,7 @@ class Step:
     rounding: float
     sides: object
     siblings: dict = field(default_factory=dict)
+    published: list = field(default_factory=list)
 
     @property
     def tag(self):
@@ -60,13 +61,18 @@ class Step:
     def __repr__(self):
         return f"<step {self.tag}>"
 
-    def wrong(self, mistake):
-        """Register a wrong form of this step, and say in words what is wrong. ValueError for the same words twice."""
+    def wrong(self, mistake, published=False):
+        """Register a wrong form of this step, and say in words what is wrong. ValueError for the same words twice.
+
+        published: somebody's code was released with it.
+        """
         if mistake in self.siblings:
             raise ValueError(f"{self.tag}: there is a sibling already with the mistake {mistake!r}")
 
         def register(sides):
             self.siblings[mistake] = sides
+            if published:
+                self.published.append(mistake)
             return sides
 
         return register

@@ -311,7 +311,7 @@ def _(d):
     return ancestral(replace(made, variance="large")), np.array([*made.steps_ddim(Noise(7), 3, d.schedule.T, eta=1.0)])
 
 
-@eta_one.wrong("noise added at the last step too, as published samplers did")
+@eta_one.wrong("noise added at the last step too", published=True)
 def _(d):
     made = d.knows(d.network, "v")
     path, rng = ancestral(made), Noise(7)
@@ -425,7 +425,7 @@ def there_and_back(d, iterations):
     return made.sample_ddim(None, 1, times, start=latent)
 
 
-@way_back.wrong("one iteration: the network asked at x_s for what it says at x_t, as published inversions do")
+@way_back.wrong("one iteration: the network asked at x_s for what it says at x_t", published=True)
 def _(d):
     return there_and_back(d, 1), d.x0
 

@@ -55,10 +55,10 @@ class Diffusion:
 
 
 @st.composite
-def diffusions(draw):
+def diffusions(draw, most=3):
     T = draw(st.integers(2, 6))
     schedule = model.Schedule(draw(vectors(T, 0.02, 0.9)))
-    D = draw(st.integers(1, 3))
+    D = draw(st.integers(1, most))
     return Diffusion(schedule, draw(st.integers(2, T)), *(draw(vectors((1, D))) for _ in range(3)))
 
 
@@ -109,6 +109,34 @@ def posterior_by_bayes(d):
     precision = 1 / prior_std**2 + (1 - d.beta) / d.beta
     mean = (prior_mean / prior_std**2 + math.sqrt(1 - d.beta) * d.xt / d.beta) / precision
     return mean, 1 / precision
+
+
+@ddpm.equal(
+    "cosine",
+    r"\bar\alpha_t = \prod_{s \le t} (1 - \beta_s) = \frac{f(t)}{f(0)},"
+    r" \quad f(t) = \cos^2\left(\frac{\pi}{2} \cdot \frac{t / T + 0.008}{1.008}\right)",
+    because="1 - beta_t = f(t) / f(t - 1), and the product telescopes; only the last step, where f is 0, is cut off at 0.999",
+    source="Nichol & Dhariwal 2021, eq. 17",
+    instances=st.integers(1, 200),
+)
+def cosine(T):
+    return model.cosine(T).abar, squared_cosine(T, lambda f: f / f[0])
+
+
+@cosine.wrong("not divided by f(0), so that there is noise at t = 0")
+def _(T):
+    return model.cosine(T).abar, squared_cosine(T, lambda f: f)
+
+
+@cosine.wrong("f taken for the root of abar")
+def _(T):
+    return model.cosine(T).abar, squared_cosine(T, lambda f: (f / f[0]) ** 2)
+
+
+def squared_cosine(T, abar):
+    """abar of f, whose values are of 0 .. T, but for the last step."""
+    curve = abar(np.array([math.cos(math.pi / 2 * (t / T + 0.008) / 1.008) ** 2 for t in range(T + 1)]))
+    return np.append(curve[:T], 0.001 * curve[T - 1])
 
 
 @ddpm.equal(
@@ -276,6 +304,42 @@ def _(d):
 # Gaussian data, whose best denoiser is known
 
 
+@ddpm.equal(
+    "grey_levels",
+    r"P(x_0 = g \mid x_1) = \frac{\mathcal{N}(g; \hat x_0, \beta_1)}{\sum_{g'} \mathcal{N}(g'; \hat x_0, \beta_1)},"
+    r" \quad g \in \{-1, 0, 1\}",
+    because="a probability for each level, whose sum is 1; at t = 1 the posterior's mean is x0_hat, clipped to their range",
+    source="after Ho et al. 2020, section 3.3",
+    instances=diffusions(most=1),
+)
+def grey_levels(d):
+    return told_levels(d), weighed_levels(d)
+
+
+@grey_levels.wrong("beta_1 taken for the standard deviation")
+def _(d):
+    return told_levels(d), weighed_levels(d, power=2)
+
+
+@grey_levels.wrong("densities, which do not sum to 1")
+def _(d):
+    return told_levels(d), weighed_levels(d, total=math.sqrt(2 * math.pi * d.schedule.beta[1]))
+
+
+GREYS = np.array([-1.0, 0.0, 1.0])
+
+
+def told_levels(d):
+    """What the model's bound charges for each grey level at t = 1, as probabilities."""
+    made = d.model(predicts="x0", levels=len(GREYS))
+    return np.exp([-made.bound_term(np.array([[g]]), np.array([1]), d.eps)[0] for g in GREYS])
+
+
+def weighed_levels(d, power=1, total=None):
+    weights = np.exp(-0.5 * (GREYS - np.clip(d.said.item(), -1, 1)) ** 2 / d.schedule.beta[1] ** power)
+    return weights / (weights.sum() if total is None else total)
+
+
 @dataclass
 class GaussianData:
     """Data x_0 ~ N(0, s^2) in one dimension, and the denoiser E[x_0 | x_t]."""
@@ -326,6 +390,117 @@ def _(g):
         return g.mean_bound(variance="large") + divergence(mean[0], std**2, np.zeros(1), np.eye(1))
 
     return averaged_over_data(g, without_prior), averaged_over_data(g, GaussianData.log_density)
+
+
+@ddpm.equal(
+    "variances",
+    r"x_0 \sim \mathcal{N}(0, I): \ \mathrm{Var}(x_{t-1} \mid x_t) = \beta_t, \quad"
+    r" x_0 = \mathrm{const}: \ \mathrm{Var}(x_{t-1} \mid x_t) = \tilde\beta_t",
+    because="Bayes, with x_{t-1} ~ N(0, 1) as the prior and with q(x_{t-1} | x_0): the two choices are the two extremes",
+    source="Ho et al. 2020, section 3.2",
+    instances=diffusions(),
+)
+def variances(d):
+    return chosen_variances(d, "large", "small"), true_variances(d)
+
+
+@variances.wrong("the large for the small one")
+def _(d):
+    return chosen_variances(d, "small", "large"), true_variances(d)
+
+
+def chosen_variances(d, *choices):
+    return np.array([np.exp(d.model(variance=choice).reverse(d.xt, d.time).log_var).item() for choice in choices])
+
+
+def true_variances(d):
+    """1 / (1 / prior variance + precision of x_t given x_{t-1}), for data of variance 1 and 0."""
+    before = d.schedule.abar[d.t - 1]
+    return np.array([1 / (1 / (before * s + 1 - before) + (1 - d.beta) / d.beta) for s in (1, 0)])
+
+
+@ddpm.equal(
+    "exact_bound",
+    r"L(x_0) = \log p(x_0) - \mathrm{KL}(q(x_{1 \ldots T} \mid x_0) \,\|\, p(x_{1 \ldots T} \mid x_0))",
+    because="for a linear denoiser, both chains are Gaussians of T + 1 numbers: the bound, term by term, is an ELBO of theirs",
+    source="Ho et al. 2020, eq. 3 and 5",
+    instances=st.tuples(gaussian_data(), st.sampled_from(["small", "large"])),
+)
+def exact_bound(instance):
+    g, variance = instance
+    return g.mean_bound(variance=variance), by_matrices(g, variance)
+
+
+@exact_bound.wrong("the log-density itself: no bound is that tight")
+def _(instance):
+    g, variance = instance
+    return g.mean_bound(variance=variance), by_matrices(g, variance, divergence=lambda *gaussians: 0.0)
+
+
+@exact_bound.wrong("the divergence the other way round")
+def _(instance):
+    g, variance = instance
+    return g.mean_bound(variance=variance), by_matrices(g, variance, lambda a, A, b, B: divergence(b, B, a, A))
+
+
+def by_matrices(g, variance, divergence=divergence):
+    """log p(x_0) of the model and a divergence, from the covariances of x_0 .. x_T under p, and of x_1 .. x_T under q."""
+    T, abar, beta = g.schedule.T, g.schedule.abar, g.schedule.beta
+    P = np.zeros((T + 1, T + 1))  # of x_t, t = T .. 0: each is a multiple of the one above, and noise
+    P[T, T] = 1.0
+    for t in range(T, 0, -1):
+        said = math.sqrt(abar[t]) * g.variance / (abar[t] * g.variance + 1 - abar[t])
+        bridge = 1 / (1 / (1 - abar[t - 1]) + (1 - beta[t]) / beta[t]) if t > 1 else 0.0
+        slope = (
+            said if t == 1 else bridge * (math.sqrt(abar[t - 1]) * said / (1 - abar[t - 1]) + math.sqrt(1 - beta[t]) / beta[t])
+        )
+        P[t - 1, t:] = P[t:, t - 1] = slope * P[t, t:]
+        P[t - 1, t - 1] = slope**2 * P[t, t] + (beta[t] if variance == "large" or t == 1 else bridge)
+    x0, times = g.x0[0], np.arange(1, T + 1)
+    earlier = np.minimum.outer(times, times)
+    Q = np.sqrt(np.outer(abar[1:], abar[1:])) * (1 - abar[earlier]) / abar[earlier]
+    given = P[1:, :1] / P[0, 0]
+    posterior = P[1:, 1:] - given * P[:1, 1:]
+    missing = divergence(np.sqrt(abar[1:]) * x0, Q, given[:, 0] * x0, posterior)
+    return log_density(g.x0, np.zeros(1), P[:1, :1])[0] - missing
+
+
+@ddpm.equal(
+    "fewer_terms",
+    r"\sum_t P(t)\, \frac{1}{P(t)}\, L_t = \sum_t L_t, \quad P(t) = \frac{\log(t + 1) - \log t}{\log(T + 1)}",
+    because="one term, as likely as it tends to be large and divided by its odds, has the mean of all of them",
+    source="importance sampling",
+    instances=gaussian_data(),
+)
+def fewer_terms(g):
+    return one_at_a_time(g, log_odds(g.schedule.T)), all_at_once(g)
+
+
+@fewer_terms.wrong("every t as likely as every other")
+def _(g):
+    return one_at_a_time(g, np.full(g.schedule.T, 1 / g.schedule.T)), all_at_once(g)
+
+
+@fewer_terms.wrong("the drawn term without its weight")
+def _(g):
+    terms = np.array([g.model().bound_term(g.x0, np.array([t]), np.ones((1, 1)))[0] for t in range(1, g.schedule.T + 1)])
+    odds = log_odds(g.schedule.T)
+    return one_at_a_time(g, odds), all_at_once(g) + terms.sum() - odds @ terms
+
+
+def log_odds(T):
+    return np.diff(np.log(np.arange(1, T + 2))) / math.log(T + 1)
+
+
+def one_at_a_time(g, odds):
+    """The mean of the bound by one term, where each t comes with those odds, and its uniform number is that of its middle."""
+    ends = np.append(0, np.cumsum(log_odds(g.schedule.T)))
+    bounds = [g.model().bound(g.x0, Given(1.0, u), terms=1).nats[0] for u in (ends[1:] + ends[:-1]) / 2]
+    return odds @ bounds
+
+
+def all_at_once(g):
+    return g.model().bound(g.x0, Given(1.0)).nats[0]
 
 
 def averaged_over_data(g, f):

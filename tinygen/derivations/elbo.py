@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from ..autograd import tree
 from ..backend import Generator
+from ..models import vae
 from ..models.vae import VAE
+from ..optim import SGD, begin
 from .chain import Chain
 from .exact import Given, kl, normal_nodes
 from .gaussian_kl import divergence, log_density
-from .instances import probabilities, vectors
+from .instances import numbers, probabilities, vectors
 
 
 @dataclass
@@ -278,7 +280,7 @@ def model_elbo(m):
     return m.mean_over_noise(lambda rng: m.model.elbo(m.x, rng).nats[0]) + missing, m.log_evidence()
 
 
-@model_elbo.wrong("samples with exp(log_var) for the standard deviation, which published code has made")
+@model_elbo.wrong("samples with exp(log_var) for the standard deviation", published=True)
 def _(m):
     q = m.model.encode(m.x)
     missing = divergence(q.mean[0], np.diag(np.exp(2 * q.log_var[0])), *m.posterior())
@@ -306,6 +308,112 @@ def _(m):
         return m.mean_over_noise(lambda rng: m.model.elbo_terms(m.x, rng, closed_form)[1][0])
 
     return terms(False), terms(True) + 0.25 * q.log_var.sum()
+
+
+@dataclass
+class Weighted:
+    """A linear VAE with its example, and noise (k, 1, d) for k samples."""
+
+    linear: Linear
+    noise: np.ndarray
+
+    def log_weights(self, deviation=lambda log_var: np.exp(0.5 * log_var)):
+        """log p(x, z_i) - log q(z_i | x), (k,), where (x, z) is one Gaussian, with the covariance of all its numbers."""
+        W, b, variance = self.linear.decoder()
+        x, d, q = self.linear.x, self.linear.latent, self.linear.model.encode(self.linear.x)
+        z = q.mean + deviation(q.log_var) * self.noise[:, 0]
+        covariance = np.block([[W @ W.T + variance * np.eye(len(b)), W], [W.T, np.eye(d)]])
+        both = np.concatenate([np.broadcast_to(x, (len(z), len(b))), z], axis=1)
+        joint = log_density(both, np.append(b, np.zeros(d)), covariance)
+        return joint - log_density(z, q.mean[0], np.diag(np.exp(q.log_var[0])))
+
+    def of_model(self):
+        """IWAE's bound, and the estimate of log p(x) that decodes the same k samples twice."""
+        model, x, k = self.linear.model, self.linear.x, len(self.noise)
+        bounds = model.iwae(x, Given(self.noise), k), model.log_prob_estimate(x, Given(self.noise), 2 * k, k)
+        return np.array([bound.nats[0] for bound in bounds])
+
+
+@st.composite
+def weighted(draw):
+    m = draw(linear())
+    return Weighted(m, draw(vectors((draw(st.integers(1, 4)), 1, m.latent))))
+
+
+@elbo.equal(
+    "model_iwae",
+    r"\mathtt{VAE.iwae}(x) = \log \frac{1}{k} \sum_i w_i, \quad w_i = \frac{p(x, z_i)}{q(z_i \mid x)},"
+    r"\ z_i = \mu + \sigma \epsilon_i",
+    because="p(x | z) p(z), as the decoder gives it, is the density of one Gaussian (x, z); the mean is that of the weights",
+    source="Burda et al. 2016, eq. 8",
+    instances=weighted(),
+)
+def model_iwae(m):
+    return m.of_model(), np.full(2, math.log(np.exp(m.log_weights()).mean()))
+
+
+@model_iwae.wrong("the mean of the logarithms: the ELBO of k samples")
+def _(m):
+    return m.of_model(), np.full(2, m.log_weights().mean())
+
+
+@model_iwae.wrong("the sum of the weights where their mean belongs")
+def _(m):
+    return m.of_model(), np.full(2, math.log(np.exp(m.log_weights()).sum()))
+
+
+@model_iwae.wrong("samples with exp(log_var) for the standard deviation")
+def _(m):
+    return m.of_model(), np.full(2, math.log(np.exp(m.log_weights(np.exp)).mean()))
+
+
+@elbo.equal(
+    "model_loss",
+    r"\mathrm{loss} = \frac{1}{N} \sum_n \left(\beta\, \mathrm{KL}(q_n \,\|\, p) - \log p(x_n \mid z_n)\right)",
+    because="what is descended in training: summed over pixels and latents, averaged over examples, the KL alone scaled",
+    source="Higgins et al. 2017, eq. 4",
+    instances=st.tuples(linear(), numbers(0, 4)),
+)
+def model_loss(instance):
+    return trained_loss(*instance), by_parts(*instance)
+
+
+@model_loss.wrong("the mean over pixels in the reconstruction", published=True)
+def _(instance):
+    m, beta = instance
+    return trained_loss(m, beta), by_parts(m, beta, pixels=1 / m.x.shape[1])
+
+
+@model_loss.wrong("the reconstruction scaled")
+def _(instance):
+    m, beta = instance
+    return trained_loss(m, beta), by_parts(m, 1.0, pixels=beta)
+
+
+@model_loss.wrong("the mean over latent dimensions, too")
+def _(instance):
+    m, beta = instance
+    return trained_loss(m, beta), by_parts(m, beta / m.latent)
+
+
+def two_examples(m):
+    return np.concatenate([m.x, m.x[:, ::-1]])
+
+
+def trained_loss(m, beta):
+    """What a training step on two examples reports, with no noise in z."""
+    step = vae.train_step(SGD(0.1), beta=beta)
+    return step(begin(m.model, SGD(0.1)), two_examples(m), Given(0.0))[1]["loss"]
+
+
+def by_parts(m, beta, pixels=1.0):
+    (W, b, variance), losses = m.decoder(), []
+    for x in two_examples(m):
+        q = m.model.encode(x[None])
+        kl = divergence(q.mean[0], np.diag(np.exp(q.log_var[0])), np.zeros(m.latent), np.eye(m.latent))
+        reconstruction = log_density(x[None], W @ q.mean[0] + b, variance * np.eye(len(b)))[0]
+        losses.append(beta * kl - pixels * reconstruction)
+    return np.mean(losses)
 
 
 @elbo.equal(

@@ -11,7 +11,7 @@ was first tried, is a small one of its own.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -182,7 +182,7 @@ def negative_log_likelihood(m):
     "two_phases",
     r"-\nabla \mathbb{E}_{data}[\log p(x)] = \mathbb{E}_{data}[\nabla E(x)] - \mathbb{E}_p[\nabla E(x)]",
     because="-log p = E + log Z, and the step before; on the right stands the EBM's loss, averaged over negatives from p",
-    source="Hinton 2002, eq. 3",
+    source="Hinton 2002",
 )
 def two_phases(m):
     return negative_log_likelihood(m), lambda theta: m.mean_loss(m.at(theta)), m.theta
@@ -223,6 +223,45 @@ def _(m):
 @value_of_the_loss.wrong("the loss read as a negative log-likelihood")
 def _(m):
     return m.mean_loss(m.model), kl(m.data, m.p) + entropy(m.data)
+
+
+@energy.grad_equal(
+    "penalty",
+    r"\frac{d}{dc} \mathrm{loss}(f + c) = \frac{d}{dc}\, \alpha \left(\mathbb{E}_+[(f + c)^2] + \mathbb{E}_-[(f + c)^2]\right)",
+    because="E(x+) - E(x-) does not change when a constant is added to f: only the penalty, on f itself, decides it",
+    source="Du & Mordatch 2019, algorithm 1",
+    instances=st.tuples(finite(), numbers(0.01, 2), numbers()),
+)
+def penalty(instance):
+    m, alpha, c = instance
+    return shifted_loss(m, alpha), squares(m, alpha, corrections(m, m.x), corrections(m, m.states)), c
+
+
+@penalty.wrong("on the whole energy, with the parabola")
+def _(instance):
+    m, alpha, c = instance
+    return shifted_loss(m, alpha), squares(m, alpha, m.model.energy(m.x).energy, m.model.energy(m.states).energy), c
+
+
+@penalty.wrong("the difference of the squares, as of the energies")
+def _(instance):
+    m, alpha, c = instance
+    return shifted_loss(m, alpha), squares(m, alpha, corrections(m, m.x), corrections(m, m.states), -1), c
+
+
+def shifted_loss(m, alpha):
+    """c -> the loss with all states for negatives, where c is added to f, by way of its last bias."""
+    last = np.eye(m.theta.size)[-1]
+    return lambda c: contrastive_loss(m.at(m.theta + c * last), m.x, m.states, penalty=alpha)
+
+
+def squares(m, alpha, positive, negative, sign=1):
+    return lambda c: alpha * (ops.square(positive + c).mean() + sign * ops.square(negative + c).mean())
+
+
+def corrections(m, x):
+    """f, by taking the parabola off the energy."""
+    return m.model.energy(x).energy - 0.5 * (((x - m.model.mean) / m.model.std) ** 2).sum(axis=1)
 
 
 # Contrastive divergence: chains on a machine of bits, whose transitions are a matrix
@@ -496,6 +535,107 @@ def _(t):
 def _(t):
     a = coefficients(t.model)[0]
     return t.move(), t.slope - (1 - t.h / t.model.std**2) ** t.k * a
+
+
+@dataclass
+class Kept(Given):
+    """In place of a random generator: no noise, which rows are drawn, and for each a number, by which it begins anew."""
+
+    order: np.ndarray = None
+
+    def permutation(self, n):
+        return self.order
+
+
+@dataclass
+class Replay:
+    """The model and steps of a training, chains (M, D), which of them each batch takes, and which begin anew."""
+
+    training: Training
+    chains: np.ndarray
+    order: np.ndarray
+    anew: np.ndarray
+
+    def after(self, steps, renew=0.5):
+        """Where the chains are after so many training steps that leave the model as it is."""
+        still, t = SGD(0.0), self.training
+        step = ebm.train_step(still, Langevin(t.h), t.k, renew=renew)
+        state = replace(ebm.start(t.model, still), chains=self.chains)
+        for _ in range(steps):
+            state, _ = step(state, t.x, Kept(0.0, np.where(self.anew, 0.25, 0.75), self.order))
+        return state.chains
+
+    def moved(self, x, transitions):
+        """By so many noiseless transitions: what is left of the way to the Gaussian's mean shrinks by 1 - h / s^2."""
+        t = self.training
+        mean = t.model.mean - t.model.std * coefficients(t.model)[0]
+        return mean + (1 - t.h / t.model.std**2) ** transitions * (x - mean)
+
+    @property
+    def rows(self):
+        """Those that a batch takes."""
+        return self.order[: len(self.training.x)]
+
+
+@st.composite
+def replays(draw, spare=2):
+    t = draw(trainings())
+    n, D = t.x.shape
+    M = n + draw(st.integers(0, spare))
+    anew = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    return Replay(t, draw(vectors((M, D))), np.array(draw(st.permutations(range(M)))), anew)
+
+
+@energy.equal(
+    "persistent",
+    r"x^-_n = K^{n k} x^-_0",
+    because="each training step goes on where the chains were left, so that after n of them they have made n k transitions",
+    source="Tieleman 2008",
+    instances=st.tuples(replays(spare=0), st.integers(1, 3)),
+)
+def persistent(instance):
+    r, n = instance
+    return r.after(n, renew=0), r.moved(r.chains, n * r.training.k)
+
+
+@persistent.wrong("begun again at the data in each step, as in CD-k")
+def _(instance):
+    r, n = instance
+    return r.after(n, renew=0), r.moved(r.training.x, r.training.k)
+
+
+@persistent.wrong("the chains not kept: k transitions from where they began")
+def _(instance):
+    r, n = instance
+    return r.after(n, renew=0), r.moved(r.chains, r.training.k)
+
+
+@energy.equal(
+    "replay",
+    r"x^-_i \leftarrow K^k x^-_i \ \mathrm{or}\ K^k x^{\mathrm{new}} \ (i\ \mathrm{drawn}), \quad x^-_i\ \mathrm{otherwise}",
+    because="a batch takes some of the chains, a part of which begin anew from N(m, s^2), and puts them back in their places",
+    source="Du & Mordatch 2019, algorithm 1",
+    instances=replays(),
+)
+def replay(r):
+    return r.after(1), put_back(r, r.rows, r.anew)
+
+
+@replay.wrong("put back in the places of the batch, not in their own")
+def _(r):
+    return r.after(1), put_back(r, np.arange(len(r.rows)), r.anew)
+
+
+@replay.wrong("the others begun anew")
+def _(r):
+    return r.after(1), put_back(r, r.rows, ~r.anew)
+
+
+def put_back(r, places, anew):
+    kept = r.chains.copy()
+    begun = np.where(anew[:, None], r.training.model.mean, r.chains[r.rows])
+    kept[places] = r.moved(begun, r.training.k)
+    return kept
 
 
 # Noise-contrastive estimation

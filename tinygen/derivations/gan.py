@@ -18,10 +18,13 @@ import numpy as np
 from hypothesis import strategies as st
 
 from .. import ops
-from ..autograd import grad, jacobian
+from ..autograd import grad, jacobian, tree
+from ..backend import Generator
 from ..models import gan as model
+from ..nn import Linear
+from ..optim import SGD
 from .chain import Chain
-from .exact import kl
+from .exact import Given, kl
 from .instances import numbers, probabilities, vectors
 
 
@@ -218,6 +221,37 @@ def _(instance):
 def _(instance):
     other, s = pull(model.NON_SATURATING, instance)
     return other, (1 - s) * instance[0][:, 0]
+
+
+@gan.equal(
+    "never_saturates",
+    r"\nabla_\theta \frac{1}{2} (d - 1)^2 = (d - 1) \nabla_\theta d, \quad \nabla_\theta (-d) = -\nabla_\theta d",
+    because="G is drawn to the mark of data by how far it is from it, to a critic's higher marks evenly, however sure D is",
+    source="Mao et al. 2017, eq. 9; Arjovsky et al. 2017, algorithm 1",
+    instances=told(),
+)
+def never_saturates(instance):
+    return pulls(instance), marked(instance, lambda d: d - 1, -1.0)
+
+
+@never_saturates.wrong("the marks exchanged: G drawn to 0, what D says of samples")
+def _(instance):
+    return pulls(instance), marked(instance, lambda d: d, -1.0)
+
+
+@never_saturates.wrong("the critic's sign turned: G lowers its marks, as the critic does")
+def _(instance):
+    return pulls(instance), marked(instance, lambda d: d - 1, 1.0)
+
+
+def pulls(instance):
+    return np.array([pull(objective, instance)[0] for objective in (model.LEAST_SQUARES, model.CRITIC)])
+
+
+def marked(instance, least_squares, critic):
+    """The slopes of two losses in d, times the gradient of d."""
+    a, c, z, theta = instance
+    return np.outer([least_squares(((z + theta) @ a).item() + c), critic], a[:, 0])
 
 
 @st.composite
@@ -441,6 +475,74 @@ def both(g):
 
 
 @dataclass
+class Round:
+    """Linear players D(x) = w x + c, with parameters (w, c), and G(z) = A z + b on one z; data (N, d); a limit and a rate."""
+
+    players: model.Players
+    x: np.ndarray
+    z: float
+    limit: float
+    rate: float
+    rounds: int
+
+    def played(self):
+        """(w, c), A and b after a step of training."""
+        objective = model.weight_clipping(self.limit)
+        step = model.train_step(objective, SGD(self.rate), SGD(self.rate), self.rounds)
+        state, _ = step(self.players, self.x, Given(self.z))
+        return self.parameters(state)
+
+    def by_hand(self, clipped_first=False, simultaneous=False):
+        d, before = self.x.shape[1], self.parameters(self.players)
+        critic, A, b = np.split(before, [d + 1, 2 * d + 1])
+        for x in np.split(self.x, self.rounds):
+            uphill = self.rate * np.append(x.mean(axis=0) - (A * self.z + b), 0.0)
+            critic = self.clip(critic) + uphill if clipped_first else self.clip(critic + uphill)
+        w = (before if simultaneous else critic)[:d]
+        return np.concatenate([critic, A + self.rate * self.z * w, b + self.rate * w])
+
+    def clip(self, numbers):
+        return np.minimum(np.maximum(numbers, -self.limit), self.limit)
+
+    def parameters(self, state):
+        (of_d,), (of_g,) = ([layer for layer in player.params.layers if isinstance(layer, Linear)] for player in
+                            (state.discriminator, state.generator))  # fmt: skip
+        return np.concatenate([np.ravel(part) for part in (of_d.weight, of_d.bias, of_g.weight, of_g.bias)])
+
+
+@st.composite
+def rounds(draw):
+    d, rounds = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    made = model.GAN.mlp(Generator(0), (d,), 1, hidden=())
+    made = tree.map(lambda leaf: draw(vectors(leaf.shape)), made)
+    x = draw(vectors((rounds * draw(st.integers(1, 3)), d)))
+    return Round(model.players(made, SGD(1.0), SGD(1.0)), x, draw(numbers()), draw(numbers(0.05, 2)), draw(numbers(0.01, 1)),
+                 rounds)  # fmt: skip
+
+
+@gan.equal(
+    "clipping",
+    r"D' = \mathrm{clip}(D + r\, \nabla_D (\mathbb{E}_\mathrm{data}[D] - \mathbb{E}_g[D]), -c, c),"
+    r" \quad G' = G + r\, \nabla_G\, \mathbb{E}_g[D']",
+    because="each of its steps leaves the critic within its bounds, and G answers the critic that there is then",
+    source="Arjovsky et al. 2017, algorithm 1",
+    instances=rounds(),
+)
+def clipping(g):
+    return g.played(), g.by_hand()
+
+
+@clipping.wrong("clipped before the step and not after it")
+def _(g):
+    return g.played(), g.by_hand(clipped_first=True)
+
+
+@clipping.wrong("both at the same time: G answers the critic of before")
+def _(g):
+    return g.played(), g.by_hand(simultaneous=True)
+
+
+@dataclass
 class Penalised:
     """A quadratic critic x M x / 2 + b x on N pairs of images, (N, 2, 1); a weight, and uniform numbers."""
 
@@ -459,8 +561,8 @@ class Penalised:
         x = ops.reshape(x, shape=(len(self.real), 2))
         return ((x @ self.M) * x).sum(axis=1) / 2 + x @ self.b
 
-    def of_model(self):
-        return model.gradient_penalty(self.weight).penalty(self.critic, self.real, self.fake, self)
+    def of_model(self, objective=model.gradient_penalty):
+        return objective(self.weight).penalty(self.critic, self.real, self.fake, self)
 
     def gradients(self, t):
         """(N, 2), by hand."""
@@ -489,12 +591,17 @@ def gradient_penalty(c):
     return c.of_model(), c.by_hand(c.uniform((len(c.real), 1, 1)))
 
 
-@gradient_penalty.wrong("another t for every pixel, which published code has drawn: these points fill a box, not a line")
+@gradient_penalty.wrong("another t for every pixel: these points fill a box, not a line", published=True)
 def _(c):
     return c.of_model(), c.by_hand(c.uniform(c.real.shape))
 
 
-@gradient_penalty.wrong("the norm over the batch")
+@gradient_penalty.wrong("t = 1: the slope at the data alone", published=True)
+def _(c):
+    return c.of_model(), c.by_hand(1.0)
+
+
+@gradient_penalty.wrong("the norm over the batch", published=True)
 def _(c):
     return c.of_model(), c.by_hand(c.uniform((len(c.real), 1, 1)), lambda g: np.sqrt((g**2).sum(axis=0) + 1e-12))
 
@@ -502,6 +609,32 @@ def _(c):
 @gradient_penalty.wrong("the slope squared drawn to 1")
 def _(c):
     return c.of_model(), c.by_hand(c.uniform((len(c.real), 1, 1)), lambda g: (g**2).sum(axis=1))
+
+
+@gan.equal(
+    "r1",
+    r"\frac{\gamma}{2}\, \mathbb{E}_\mathrm{data} |\nabla D(x)|^2",
+    because="the sum of squares over all pixels of an example, and the mean over examples of the data; no root, and no 1",
+    source="Mescheder et al. 2018, eq. 9",
+    instances=penalised(),
+)
+def r1(c):
+    return c.of_model(model.r1), c.weight / 2 * np.mean(np.sum(c.gradients(1) ** 2, axis=1))
+
+
+@r1.wrong("on the samples: that is R2")
+def _(c):
+    return c.of_model(model.r1), c.weight / 2 * np.mean(np.sum(c.gradients(0) ** 2, axis=1))
+
+
+@r1.wrong("the half dropped: twice the gamma that one meant to compare")
+def _(c):
+    return c.of_model(model.r1), c.weight * np.mean(np.sum(c.gradients(1) ** 2, axis=1))
+
+
+@r1.wrong("the mean over pixels, too")
+def _(c):
+    return c.of_model(model.r1), c.weight / 2 * np.mean(c.gradients(1) ** 2)
 
 
 @gan.equal(

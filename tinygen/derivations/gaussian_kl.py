@@ -159,7 +159,7 @@ def diagonal(pair):
     return divergence(q.mean, np.diag(np.exp(q.log_var)), p.mean, np.diag(np.exp(p.log_var))), kl(q, p).sum()
 
 
-@diagonal.wrong("exp(log_var) taken for the standard deviation, as two published libraries did in their samples")
+@diagonal.wrong("exp(log_var) taken for the standard deviation, as in samples of the same code", published=True)
 def _(pair):
     q, p = pair
     return divergence(q.mean, np.diag(np.exp(2 * q.log_var)), p.mean, np.diag(np.exp(2 * p.log_var))), kl(q, p).sum()

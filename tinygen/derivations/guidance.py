@@ -18,49 +18,7 @@ from ..autograd import grad
 from ..models import ddpm as model
 from .chain import Chain
 from .exact import Given, gauss_hermite
-from .instances import numbers, probabilities, vectors
-
-
-@dataclass
-class Mixture:
-    """sum_j weights_j N(means_j, variances_j I): (J,), (J, D), (J,). The weights may sum to less than 1: a part of a whole.
-
-    Its log-density can be differentiated, also by the level of noise.
-    """
-
-    weights: np.ndarray
-    means: np.ndarray
-    variances: np.ndarray
-
-    def at(self, abar):
-        """Its x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps."""
-        return Mixture(self.weights, abar**0.5 * self.means, abar * self.variances + 1 - abar)
-
-    def part(self, chosen):
-        return Mixture(self.weights[chosen], self.means[chosen], self.variances[chosen])
-
-    def log_terms(self, x):
-        """log of weights_j N(x; ...), (J,), for x (D,), which may be differentiated."""
-        away = ((x - self.means) ** 2).sum(axis=1)
-        return -0.5 * away / self.variances + np.log(self.weights) - 0.5 * len(x) * ops.log(2 * math.pi * self.variances)
-
-    def log_density(self, x):
-        return ops.logsumexp(self.log_terms(x), axis=0)
-
-    def shares(self, x):
-        """p(j | x)."""
-        terms = np.exp(self.log_terms(x) - self.log_terms(x).max())
-        return terms / terms.sum()
-
-    def score(self, x):
-        """Each component's score, by its share."""
-        return self.shares(x) @ ((self.means - x) / self.variances[:, None])
-
-    def denoised(self, x, abar):
-        """E[x_0 | x_t = x]: each component's regression line, by its share."""
-        noised = self.at(abar)
-        slopes = (math.sqrt(abar) * self.variances / noised.variances)[:, None]
-        return noised.shares(x) @ (self.means + slopes * (x - noised.means))
+from .instances import Mixture, mixtures, numbers, vectors
 
 
 @dataclass
@@ -113,11 +71,6 @@ class Labelled:
 
     def conditional(self):
         return np.array([self.of(self.y).denoised(self.x, self.abar), self.noise(self.y)])
-
-
-@st.composite
-def mixtures(draw, J, D):
-    return Mixture(draw(probabilities(J, 0.05)), draw(vectors((J, D))), np.exp(draw(vectors(J, -2, 1))))
 
 
 @st.composite
@@ -390,7 +343,7 @@ def clipped(g):
     return g.x, math.sqrt(g.abar) * np.clip(x0, -1, 1) + math.sqrt(1 - g.abar) * eps
 
 
-@clipped.wrong("eps_hat left as it was, the default of a published sampler")
+@clipped.wrong("eps_hat left as it was", published=True)
 def _(g):
     x0, eps = g.guided()
     return g.x, math.sqrt(g.abar) * np.clip(x0, -1, 1) + math.sqrt(1 - g.abar) * eps

@@ -21,7 +21,7 @@ from ..autograd import jacobian
 from ..mcmc import AdjustedLangevin, Hamiltonian, Langevin, Point, RandomWalk, evaluate, walk
 from .chain import Chain
 from .exact import Given, null_vector
-from .instances import covariances, numbers, probabilities, vectors
+from .instances import Mixture, covariances, mixtures, numbers, probabilities, vectors
 
 
 def log_acceptance(kernel, log_density, x, noise, parts=256):
@@ -155,45 +155,6 @@ def _(m):
 
 
 @dataclass
-class Mixture:
-    """sum_k w_k N(m_k, s_k^2 I): weights (K,), means (K, d), std (K,)."""
-
-    weights: np.ndarray
-    means: np.ndarray
-    std: np.ndarray
-
-    @property
-    def d(self):
-        return self.means.shape[1]
-
-    def log_joint(self, x):
-        """log w_k N(x; m_k, s_k^2 I), (N, K)."""
-        distance = ((x[:, None] - self.means) ** 2).sum(axis=2)
-        return np.log(self.weights / (2 * math.pi * self.std**2) ** (self.d / 2)) - distance / (2 * self.std**2)
-
-    def log_density(self, x):
-        return ops.logsumexp(self.log_joint(x), axis=1)
-
-    def posterior(self, x):
-        """p(k | x), (N, K)."""
-        log_joint = self.log_joint(x)
-        joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
-        return joint / joint.sum(axis=1, keepdims=True)
-
-    def score(self, x):
-        """In closed form: the components' scores, each as much as it is responsible for x. (N, d)."""
-        pulls = (self.means - x[:, None]) / self.std[:, None] ** 2
-        return np.einsum("nk,nkd->nd", self.posterior(x), pulls)
-
-
-@st.composite
-def mixtures(draw, d=None, smallest=0.5):
-    """Of one to three components, in d dimensions, or in one to three."""
-    K, d = draw(st.integers(1, 3)), d or draw(st.integers(1, 3))
-    return Mixture(draw(probabilities(K, 0.05)), draw(vectors((K, d), -2, 2)), draw(vectors(K, smallest, 2.0)))
-
-
-@dataclass
 class Move:
     """A density, points x and noise, (N, d) each, and a step."""
 
@@ -221,7 +182,7 @@ class Move:
 @st.composite
 def moves(draw):
     p, N = draw(mixtures()), draw(st.integers(1, 3))
-    x, noise = draw(vectors((N, p.d), -2, 2)), draw(vectors((N, p.d), -2, 2))
+    x, noise = draw(vectors((N, p.D), -2, 2)), draw(vectors((N, p.D), -2, 2))
     return Move(p, x, noise, draw(numbers(0.05, 0.5)), draw(st.integers(1, 4)))
 
 
@@ -254,6 +215,36 @@ def _(m):
     return m.flows(RandomWalk(m.step), lambda x: x + m.step**2 / 2 * m.p.score(x), m.step)
 
 
+@mcmc.equal(
+    "widths",
+    r"x' = x + \sigma \epsilon, \quad \log \sigma = (1 - u) \log \sigma_1 + u \log \sigma_2, \quad"
+    r" \log r = \log p(x') - \log p(x)",
+    because="each width is as likely on the way back, so a mixture of symmetric proposals is symmetric; log sigma is uniform",
+    source="Metropolis et al. 1953",
+    instances=st.tuples(moves(), numbers(1, 20), numbers(0, 0.99)),
+)
+def widths(drawn):
+    m, ratio, u = drawn
+    return moved_by_width(*drawn), moved_and_ratio(m, math.exp((1 - u) * math.log(m.step) + u * math.log(ratio * m.step)))
+
+
+@widths.wrong("sigma itself uniform, so that hardly any move is short")
+def _(drawn):
+    m, ratio, u = drawn
+    return moved_by_width(*drawn), moved_and_ratio(m, (1 - u) * m.step + u * ratio * m.step)
+
+
+def moved_by_width(m, ratio, u):
+    kernel = RandomWalk(m.step, m.step * ratio)
+    new, log_r = kernel.propose(m.p.log_density, kernel.start(m.p.log_density, m.x), Given(m.noise, u))
+    return np.concatenate([new.x, log_r[:, None]], axis=1)
+
+
+def moved_and_ratio(m, sigma):
+    new = m.x + sigma * m.noise
+    return np.concatenate([new, (m.p.log_density(new) - m.p.log_density(m.x))[:, None]], axis=1)
+
+
 # Langevin
 
 
@@ -280,7 +271,7 @@ def _(m):
 
 def moments(kernel, m):
     """Mean (N, d) and covariance (N, d d) of the move, for noise of -1 or 1 in each dimension, which has those of N(0, I)."""
-    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * m.p.d)).reshape(m.p.d, -1).T
+    corners = np.array(np.meshgrid(*[[-1.0, 1.0]] * m.p.D)).reshape(m.p.D, -1).T
     reached = np.stack([Move(m.p, m.x, corner, m.step, 1).reach(kernel) - m.x for corner in corners])
     away = reached - reached.mean(axis=0)
     covariance = np.einsum("sni,snj->nij", away, away) / len(corners)
@@ -288,7 +279,7 @@ def moments(kernel, m):
 
 
 def drift_and_covariance(m, variance):
-    covariance = np.tile(variance * np.eye(m.p.d).ravel(), (len(m.x), 1))
+    covariance = np.tile(variance * np.eye(m.p.D).ravel(), (len(m.x), 1))
     return np.concatenate([m.step * m.p.score(m.x), covariance], axis=1)
 
 
@@ -518,7 +509,7 @@ def abs_det(m, kernel):
     """From the whole Jacobian at the first point, by autograd through the trajectory."""
 
     def phi(state):
-        x, v = ops.reshape(state[: m.p.d], shape=(1, m.p.d)), ops.reshape(state[m.p.d :], shape=(1, m.p.d))
+        x, v = ops.reshape(state[: m.p.D], shape=(1, m.p.D)), ops.reshape(state[m.p.D :], shape=(1, m.p.D))
         end, velocity = kernel.roll(m.p.log_density, evaluate(m.p.log_density, x), v)
         return ops.concatenate(end.x[0], velocity[0], axis=0)
 

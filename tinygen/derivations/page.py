@@ -71,11 +71,12 @@ def _sibling(step, mistake, draws):
     if instance is None:
         return f'<div class="wrong"><b>Wrong, and not refuted: {escape(mistake)}</b></div>'
     left, right, _ = step.values(instance, mistake)
+    kind = "Wrong, and published" if mistake in step.published else "Wrong"
     sign = "\N{NOT EQUAL TO}" if step.kind != "at_most" else "&gt;"
     with np.printoptions(precision=4, suppress=True, threshold=40):
         seen = re.sub(r"\s+", " ", repr(instance))
     return (
-        f'<div class="wrong"><b>Wrong: {escape(mistake)}.</b>'
+        f'<div class="wrong"><b>{kind}: {escape(mistake)}.</b>'
         f'<div class="values">{shown(left)} {sign} {shown(right)}</div>'
         f'<details><summary>the instance that refutes it</summary><div class="values">{escape(seen[:1500])}</div></details>'
         "</div>"

@@ -114,7 +114,7 @@ def _(e):
     return e.q.log_prob(e.q.sample(Given(e.a))).sum(), standard_log_density(e.a)
 
 
-@density.wrong("samples with exp(log_var) for the standard deviation, which two published libraries drew")
+@density.wrong("samples with exp(log_var) for the standard deviation", published=True)
 def _(e):
     z = e.q.mean + np.exp(e.q.log_var) * e.a
     return e.q.log_prob(z).sum(), standard_log_density(e.a) - e.q.log_var.sum()

@@ -25,8 +25,7 @@ from ..models import ddpm
 from .chain import Chain
 from .exact import Given, gauss_hermite
 from .gaussian_kl import pairs
-from .instances import numbers, probabilities, vectors
-from .mcmc import Mixture, mixtures
+from .instances import Mixture, mixtures, numbers, probabilities, vectors
 
 
 @dataclass
@@ -62,17 +61,18 @@ class Fit:
 
     def integral(self, f, finer=1, within=lambda x: 1.0):
         """The sum of f(x), from (N, d) to (N,), over a grid: what lies beyond it, or between, is less than rounding."""
-        spacing, reach = min(0.6 * self.p.std.min(), 0.35) / finer, abs(self.p.means).max() + 8 * self.p.std.max()
+        std = np.sqrt(self.p.variances)
+        spacing, reach = min(0.6 * std.min(), 0.35) / finer, abs(self.p.means).max() + 8 * std.max()
         axis = np.arange(-reach, reach + spacing, spacing)
-        x = np.stack(np.meshgrid(*[axis] * self.p.d), axis=-1).reshape(-1, self.p.d)
-        return (f(x) * within(x)).sum() * spacing**self.p.d
+        x = np.stack(np.meshgrid(*[axis] * self.p.D), axis=-1).reshape(-1, self.p.D)
+        return (f(x) * within(x)).sum() * spacing**self.p.D
 
     def mean(self, f, finer=1, **settings):
         return self.integral(lambda x: np.exp(self.p.log_density(x)) * f(x), finer, **settings)
 
 
 def fits(*dimensions):
-    return st.sampled_from(dimensions).flatmap(lambda d: st.builds(Fit, mixtures(d), fields(d)))
+    return st.sampled_from(dimensions).flatmap(lambda d: st.builds(Fit, mixtures(D=d), fields(d)))
 
 
 score_matching = Chain(
@@ -247,7 +247,7 @@ class Noisy:
     @property
     def q(self):
         """The distribution of y = x + noise."""
-        return Mixture(self.weights, self.points, np.full(len(self.points), self.sigma))
+        return Mixture(self.weights, self.points, np.full(len(self.points), self.sigma**2))
 
     @property
     def score(self):
@@ -256,7 +256,7 @@ class Noisy:
 
     def denoised(self):
         """E[x | y] by Bayes' rule, (N, d)."""
-        return self.q.posterior(self.y) @ self.points
+        return self.q.shares(self.y) @ self.points
 
     def on_line(self):
         return Fit(self.q, self.psi)
@@ -279,7 +279,7 @@ def noisy(draw, dimensions=(1, 2, 3), with_field=False):
     instances=noisy(),
 )
 def mean_of_scores(m):
-    return m.score, np.einsum("nk,nkd->nd", m.q.posterior(m.y), m.points - m.y[:, None]) / m.sigma**2
+    return m.score, np.einsum("nk,nkd->nd", m.q.shares(m.y), m.points - m.y[:, None]) / m.sigma**2
 
 
 @mean_of_scores.wrong("the mean over all of the data, whatever y is")
@@ -289,7 +289,7 @@ def _(m):
 
 @mean_of_scores.wrong("the deviation divided by sigma, as a noise of unit variance is scaled")
 def _(m):
-    return m.score, np.einsum("nk,nkd->nd", m.q.posterior(m.y), m.points - m.y[:, None]) / m.sigma
+    return m.score, np.einsum("nk,nkd->nd", m.q.shares(m.y), m.points - m.y[:, None]) / m.sigma
 
 
 @score_matching.equal(
@@ -354,22 +354,22 @@ def _(m):
     instances=noisy(),
 )
 def tweedie_covariance(m):
-    return covariance(m), m.sigma**2 * np.eye(m.q.d) + m.sigma**4 * hessian(m)
+    return covariance(m), m.sigma**2 * np.eye(m.q.D) + m.sigma**4 * hessian(m)
 
 
 @tweedie_covariance.wrong("sigma^2 with the second derivatives, too")
 def _(m):
-    return covariance(m), m.sigma**2 * np.eye(m.q.d) + m.sigma**2 * hessian(m)
+    return covariance(m), m.sigma**2 * np.eye(m.q.D) + m.sigma**2 * hessian(m)
 
 
 @tweedie_covariance.wrong("the inverse of the observed information, minus the second derivatives, as for a wide posterior")
 def _(m):
-    return covariance(m), inv(np.eye(m.q.d) / m.sigma**2 - hessian(m))
+    return covariance(m), inv(np.eye(m.q.D) / m.sigma**2 - hessian(m))
 
 
 def covariance(m):
     """Of x given y, by Bayes' rule."""
-    posterior, away = m.q.posterior(m.y)[0], m.points - m.denoised()[0]
+    posterior, away = m.q.shares(m.y)[0], m.points - m.denoised()[0]
     return np.einsum("k,ki,kj->ij", posterior, away, away)
 
 
@@ -395,7 +395,7 @@ def _(m):
 
 def error_of_denoiser(m):
     def error(y):
-        posterior = m.q.posterior(y)
+        posterior = m.q.shares(y)
         return posterior @ m.points[:, 0] ** 2 - (posterior @ m.points[:, 0]) ** 2
 
     return m.on_line().mean(error, FINE)
@@ -420,25 +420,29 @@ class Diffused:
     def q(self):
         """The distribution of x_t."""
         abar = self.schedule.abar[self.t]
-        std = np.full(len(self.data.points), math.sqrt(1 - abar))
-        return Mixture(self.data.weights, math.sqrt(abar) * self.data.points, std)
+        return Mixture(self.data.weights, math.sqrt(abar) * self.data.points, np.full(len(self.data.points), 1 - abar))
+
+    @property
+    def std(self):
+        """Of the noise in x_t."""
+        return math.sqrt(1 - self.schedule.abar[self.t])
 
     def model(self, network):
-        return ddpm.DDPM(lambda x, t, labels: network(x), self.schedule, (self.q.d,))
+        return ddpm.DDPM(lambda x, t, labels: network(x), self.schedule, (self.q.D,))
 
     def optimal(self, xt):
         """-sqrt(1 - abar) grad log q(x_t)."""
-        return -self.q.std[0] * evaluate(self.q.log_density, xt).score
+        return -self.std * evaluate(self.q.log_density, xt).score
 
     def loss(self):
         """DDPM.loss of the first point at time t, for the network -sqrt(1 - abar) psi, and with y for noise."""
-        made = self.model(lambda x: -self.q.std[0] * self.data.psi(x))
+        made = self.model(lambda x: -self.std * self.data.psi(x))
         return made.loss(self.data.points[:1], Given(self.data.y, (self.t - 0.5) / self.schedule.T))[0]
 
     def error(self):
         """|psi - grad log q(x_t | x_0)|^2 for the same x_0 and noise, with the gradient by autograd."""
-        one = Mixture(np.ones(1), self.q.means[:1], self.q.std[:1])
-        xt = one.means + one.std * self.data.y
+        one = Mixture(np.ones(1), self.q.means[:1], self.q.variances[:1])
+        xt = one.means + self.std * self.data.y
         return np.sum((self.data.psi(xt) - evaluate(one.log_density, xt).score) ** 2)
 
 
@@ -457,17 +461,17 @@ def diffused(draw):
     instances=diffused(),
 )
 def noise_is_score(m):
-    return m.model(m.optimal).denoise(m.data.y, m.time)[0], m.q.posterior(m.data.y) @ m.data.points
+    return m.model(m.optimal).denoise(m.data.y, m.time)[0], m.q.shares(m.data.y) @ m.data.points
 
 
 @noise_is_score.wrong("the score itself taken for the noise, but for its sign")
 def _(m):
-    return m.model(lambda x: m.optimal(x) / m.q.std[0]).denoise(m.data.y, m.time)[0], m.q.posterior(m.data.y) @ m.data.points
+    return m.model(lambda x: m.optimal(x) / m.std).denoise(m.data.y, m.time)[0], m.q.shares(m.data.y) @ m.data.points
 
 
 @noise_is_score.wrong("noise that points uphill, like the score")
 def _(m):
-    return m.model(lambda x: -m.optimal(x)).denoise(m.data.y, m.time)[0], m.q.posterior(m.data.y) @ m.data.points
+    return m.model(lambda x: -m.optimal(x)).denoise(m.data.y, m.time)[0], m.q.shares(m.data.y) @ m.data.points
 
 
 @score_matching.equal(
@@ -479,18 +483,18 @@ def _(m):
     instances=diffused(),
 )
 def ddpm_loss(m):
-    return m.loss(), (1 - m.schedule.abar[m.t]) / m.q.d * m.error()
+    return m.loss(), (1 - m.schedule.abar[m.t]) / m.q.D * m.error()
 
 
 @ddpm_loss.wrong("all noise levels weighed alike, so that those with little noise outweigh all others")
 def _(m):
-    return m.loss(), m.error() / m.q.d
+    return m.loss(), m.error() / m.q.D
 
 
 @ddpm_loss.wrong("time counted from 0")
 def _(m):
     earlier = Diffused(m.data, m.schedule, m.t - 1) if m.t > 1 else m
-    return m.loss(), (1 - earlier.schedule.abar[earlier.t]) / m.q.d * earlier.error()
+    return m.loss(), (1 - earlier.schedule.abar[earlier.t]) / m.q.D * earlier.error()
 
 
 @dataclass

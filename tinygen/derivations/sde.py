@@ -22,8 +22,7 @@ from .. import ops
 from ..autograd import grad, jacobian
 from ..models import ddpm as model
 from .chain import Chain
-from .guidance import Mixture, mixtures
-from .instances import numbers, vectors
+from .instances import Mixture, mixtures, numbers, vectors
 
 
 @dataclass

@@ -49,7 +49,7 @@ class SelfAttention:
         tokens = ops.reshape(x, shape=(x.shape[0], -1, d))
         q, k, v = (self._split_heads(part) for part in ops.split(self.project(tokens), 3))
         y = ops.swapaxes(ops.attention(q, k, v, causal=self.causal, key_mask=key_mask), 1, 2)
-        return ops.reshape(self.combine(ops.reshape(y, shape=tokens.shape)), shape=tuple(x.shape))
+        return ops.reshape(self.combine(ops.reshape(y, shape=tokens.shape)), shape=tuple(x.shape))  # [attention.heads]
 
     def _split_heads(self, x):
         N, T, d = x.shape
@@ -67,7 +67,7 @@ def sinusoids(t, d, longest=10_000.0):
         )
     xp = array_module(t)
     angles = t[:, None] * xp.exp(-math.log(longest) * xp.arange(d // 2) / (d // 2 - 1))
-    return xp.concatenate([xp.sin(angles), xp.cos(angles)], axis=1).astype("float32")
+    return xp.concatenate([xp.sin(angles), xp.cos(angles)], axis=1).astype("float32")  # [attention.rotation]
 
 
 def _each_for_itself(initialiser, n):

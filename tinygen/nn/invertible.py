@@ -78,7 +78,7 @@ class Squeeze(Rearrangement):
             raise ValueError(f"Squeeze: x has shape {tuple(x.shape)}, not (N, H, W, C) with even H and W: pad the images")
         N, H, W, C = x.shape
         blocks = ops.reshape(x, shape=(N, H // 2, 2, W // 2, 2, C)).transpose(0, 1, 3, 2, 4, 5)
-        return ops.reshape(blocks, shape=(N, H // 2, W // 2, 4 * C))
+        return ops.reshape(blocks, shape=(N, H // 2, W // 2, 4 * C))  # [change_of_variables.squeeze]
 
     def _back(self, z):
         if len(z.shape) != 4 or z.shape[3] % 4:
@@ -152,7 +152,7 @@ class Logit:
         return (ops.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha), -self._log_stretch(z)
 
     def _log_stretch(self, z):
-        return per_example(ops.softplus(z) + ops.softplus(-z) + math.log(1 - 2 * self.alpha))
+        return per_example(ops.softplus(z) + ops.softplus(-z) + math.log(1 - 2 * self.alpha))  # [change_of_variables.logit]
 
 
 def constant(x, value):

@@ -39,7 +39,7 @@ def live_taps(mask, kernel):
         raise ValueError(f"live_taps: a {kh} x {kw} kernel has no tap in its middle; give odd sizes")
     middle_row, middle = kh // 2 * kw, kh // 2 * kw + kw // 2  # taps counted row by row
     live = {"A": middle, "B": middle + 1, "vertical A": middle_row, "vertical B": middle_row + kw}[mask]
-    return tuple(divmod(t, kw) for t in range(live))
+    return tuple(divmod(t, kw) for t in range(live))  # [autoregression.masks]
 
 
 @module
@@ -82,4 +82,4 @@ class MaskedConv2d:
         return self._convolve(x, 0)
 
     def _convolve(self, x, padding):
-        return affine_masked_conv2d(x, self.weight, self.bias, taps=self.taps, padding=padding)
+        return affine_masked_conv2d(x, self.weight, self.bias, taps=self.taps, padding=padding)  # [autoregression.dead_taps]

@@ -31,7 +31,7 @@ def rational_quadratic(x, raw, reach, inverse=False):
         b = h * d - rise * bend
         xi = 2 * s * rise / (b + ops.sqrt(ops.maximum(b * b + 4 * (h * (s - d) + rise * bend) * s * rise, 0)))
     else:
-        xi = (inside - x_k) / w
+        xi = (inside - x_k) / w  # [change_of_variables.spline]
     both = xi * (1 - xi)
     below = s + bend * both
     y = x_k + w * xi if inverse else y_k + h * (s * xi * xi + d * both) / below

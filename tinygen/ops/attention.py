@@ -45,7 +45,7 @@ def decomposed(q, k, v, causal=False, key_mask=None):
     seen = _seen(array_module(stop_gradient(q)), q.shape[2], k.shape[2], causal, key_mask)
     s = q @ swapaxes(k, 2, 3) * (1 / math.sqrt(q.shape[3]))
     p = where(seen, softmax(where(seen, s, -1e30)), 0)  # not -inf: in a row that sees nothing it would be inf - inf
-    return p @ v, logsumexp(where(seen, s, -math.inf), axis=-1)
+    return p @ v, logsumexp(where(seen, s, -math.inf), axis=-1)  # [attention.second_gradient]
 
 
 @Primitive
