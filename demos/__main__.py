@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-HELPERS = {"__init__", "__main__", "claims", "families", "options", "report"}
+HELPERS = {"__init__", "__main__", "claims", "divergences", "families", "options", "report"}
 
 
 def demos():

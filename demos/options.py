@@ -1,6 +1,7 @@
 """The command line that all demos share, and how a demo stops when something outside it is missing."""
 
 import argparse
+import math
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +13,22 @@ from tinygen import kernels
 from tinygen.backend import to_device
 
 
-def options(name, description, steps, data=("digits", "mnist"), **more):
+def options(name, description, steps=None, data=("digits", "mnist"), resumes_from="checkpoint.safetensors", **more):
     """Parse the command line of a demo: the flags that all share, and `more`, a dictionary of argparse settings by flag name.
 
-    `steps` has the number of training steps for each data set, and for "quick". In a notebook there is no command line: the
-    defaults hold.
+    `steps` has the number of training steps for each data set, and for "quick", or is None for a demo that counts its own. What
+    can be resumed has `resumes_from` in its folder. In a notebook there is no command line: the defaults hold.
     """
     parser = argparse.ArgumentParser(f"python -m demos {name}", description=description)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where the arrays live (default: %(default)s)")
     parser.add_argument("--data", choices=data, default=data[0], help="the data set (default: %(default)s)")
-    parser.add_argument("--steps", type=at_least_one, help="training steps (default: depends on the data)")
+    if steps is not None:
+        parser.add_argument("--steps", type=at_least_one, help="training steps (default: depends on the data)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs", name), help="directory to write to (default: %(default)s)")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on from the checkpoint in DIR, and write there")
+    parser.add_argument(
+        "--resume", type=Path, nargs="?", const=True, metavar="DIR", help="go on with the run in DIR (default: in --out)"
+    )
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that everything works")
     parser.add_argument("--threads", type=at_least_one, help="for large loops (default: one for each processor)")
     for flag, settings in more.items():
@@ -36,14 +40,15 @@ def options(name, description, steps, data=("digits", "mnist"), **more):
     if chosen.seed < 0:
         parser.error(f"--seed must be at least 0, not {chosen.seed}")
     if chosen.resume:
-        if not (chosen.resume / "checkpoint.safetensors").is_file():
-            parser.error(f"--resume: there is no checkpoint.safetensors in {chosen.resume}")
-        chosen.out = chosen.resume
+        chosen.out = chosen.resume = chosen.out if chosen.resume is True else chosen.resume
+        if not (chosen.resume / resumes_from).exists():
+            parser.error(f"--resume: there is no {resumes_from} in {chosen.resume}")
     if chosen.device == "gpu":
         with plain_errors():
             to_device(np.zeros(1), "gpu")
             raise RuntimeError("there is a GPU, but tinygen's kernels are not written for it yet; run with --device cpu")
-    chosen.steps = chosen.steps or steps["quick" if chosen.quick else chosen.data]
+    if steps is not None:
+        chosen.steps = chosen.steps or steps["quick" if chosen.quick else chosen.data]
     return chosen
 
 
@@ -52,6 +57,14 @@ def at_least_one(text):
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def positive(text):
+    """An argparse type: a number above 0."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return number
 
 
 def not_negative(text):

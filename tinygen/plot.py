@@ -362,6 +362,59 @@ def bands(x, series, path, x_label=None, y_label=None, log_x=False):
         _write(figure, path)
 
 
+def approach(rows, path, titles, steps, now=None, y_label=None):
+    """Write what models make of a known density, and beside it how far they were from it after so many steps.
+
+    rows: pairs (panels, curves), one for each density. panels (K, n) or (K, n, n): its values, drawn in grey or as the first
+    map, then what the models make of it. curves: {name: (looks,)}, of which the first `now` are drawn, in scales that fit all
+    above 0. titles: of the K panels. steps: (looks,). ValueError for other shapes.
+    """
+    wrong = [np.shape(panels) for panels, _ in rows if len(panels) != len(titles) or np.ndim(panels) not in (2, 3)]
+    wrong += [np.shape(y) for _, curves in rows for y in curves.values() if np.shape(y) != np.shape(steps)]
+    if wrong or not rows:
+        raise ValueError(
+            f"approach: panels must be {len(titles)} arrays (n,) or (n, n), and curves ({len(steps)},); got {wrong or 'none'}"
+        )
+    size, gap, left, bottom, top = 1.2, 0.08, 0.08, 0.45, 0.28
+    height = bottom + len(rows) * (size + gap) + top
+    beside = left + len(titles) * (size + gap) + 0.4
+    width = beside + 2.2 + 1.05
+    with _style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(width, height))  # laid out by hand: the same in every frame of a film, and quickly
+        for i, (panels, curves) in enumerate(rows):
+            y = bottom + (len(rows) - 1 - i) * (size + gap)
+            for k, values in enumerate(panels):
+                axes = figure.add_axes([(left + k * (size + gap)) / width, y / height, size / width, size / height])
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(True)
+                if i == 0:
+                    axes.set_title(titles[k], fontsize=10, pad=4)
+                if np.ndim(values) == 2:
+                    axes.imshow(values, _blues(), origin="lower", vmin=0, vmax=np.max(panels[0]), interpolation="nearest")
+                else:
+                    axes.stairs(panels[0], color="#D4D4D4", fill=True)
+                    if k:
+                        axes.stairs(values, color=PALETTE[0], linewidth=1)
+                    axes.set(xlim=(0, len(values)), ylim=(0, 1.25 * np.max(panels[0])))
+            axes = figure.add_axes([beside / width, (y + 0.06) / height, 2.2 / width, (size - 0.06) / height])
+            for colour, (name, values) in zip(_colours(len(curves)), curves.items()):
+                axes.plot(steps[:now], values[:now], color=colour, label=name, linewidth=1.1, marker="o", markersize=2)
+            every = np.concatenate([np.asarray(values, float) for values in curves.values()])
+            decades = np.log10(every[every > 0])
+            axes.set(yscale="log", xlim=(-0.03 * max(steps), 1.03 * max(steps)))
+            axes.set_ylim(10 ** np.floor(decades.min()), 10 ** np.ceil(decades.max() + 0.01))
+            axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+            axes.tick_params(labelsize=8, labelbottom=i == len(rows) - 1)
+            if i == 0:
+                axes.set_title(y_label or "", fontsize=10, pad=4)
+                axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.1), fontsize=8, handlelength=1.2, borderaxespad=0.2)
+            if i == len(rows) - 1:
+                axes.set_xlabel("step", fontsize=9, labelpad=1)
+        _write(figure, path)
+
+
 def tree(branches, path, links=()):
     """Write a tree that grows to the right. branches: {text: branches}, a leaf has {}; the second line of a text is smaller.
 
