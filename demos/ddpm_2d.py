@@ -23,7 +23,7 @@ SHARP = {"checkerboard": 0.1, "rings": 0.08, "ring_of_8": 0.01, "grid_of_25": 0.
 chosen = options(
     "ddpm_2d",
     "Train diffusion models on densities of the plane, and measure how far from them they stay.",
-    steps={"three": 900, "quick": 20, **dict.fromkeys(data.toy.TOYS, 3000), "ring_of_8": 10_000, "grid_of_25": 12_000},
+    steps={"three": 900, "quick": 20, **dict.fromkeys(data.toy.TOYS, 3000), "ring_of_8": 20_000, "grid_of_25": 12_000},
     data=("three", *data.toy.TOYS),
     times={"type": at_least_one, "metavar": "T", "help": "steps from data to noise (default: 200, or 20 with --quick)"},
 )

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 
 TIERS = {"spec": "definition", "cpu": "CPU", "gpu": "GPU"}
+PLAIN = {np.ndarray, int, float, bool, tuple, type(None)}
 
 
 def by_array_type(definition):
@@ -38,6 +39,9 @@ def tiers(kernel):
 
 
 def _tier_of(name, args):
+    kinds = {type(a) for a in args}
+    if np.ndarray in kinds and kinds <= PLAIN:  # as in most calls: no need to look closer
+        return "cpu"
     tiers = {"gpu" if _is_cupy(a) else "cpu" for a in args if isinstance(a, (np.ndarray, np.generic)) or _is_cupy(a)}
     if len(tiers) == 1:
         return tiers.pop()

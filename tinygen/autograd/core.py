@@ -87,7 +87,8 @@ class Primitive:
     def __init__(self, forward):
         update_wrapper(self, forward)
         self.forward = forward
-        parameters = signature(forward).parameters.values()
+        self.signature = signature(forward)  # looking it up anew in each call would take longer than many a primitive
+        parameters = self.signature.parameters.values()
         self.variadic = next((p.name for p in parameters if p.kind is Parameter.VAR_POSITIONAL), None)
         self.defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
         self.arguments = [p.name for p in parameters if p.name not in self.defaults]
@@ -130,9 +131,9 @@ class Primitive:
     def _bind(self, args, static):
         """Sort arguments given by keyword, and static ones given by position, into their places."""
         try:
-            bound = signature(self.forward).bind(*args, **static).arguments
+            bound = self.signature.bind(*args, **static).arguments
         except TypeError as error:
-            raise TypeError(f"{self.__name__}{signature(self.forward)}: {error}") from None
+            raise TypeError(f"{self.__name__}{self.signature}: {error}") from None
         return [bound.pop(name) for name in self.arguments], bound
 
     def _evaluate(self, args, static):

@@ -317,6 +317,8 @@ class Waves:
             raise ValueError(f"Waves: waves = {self.n} must be at least 0")
 
     def __call__(self, x):
+        if self.n == 0:
+            return x
         k = array_module(ops.stop_gradient(x)).arange(1, self.n + 1, dtype=x.dtype)
         angles = ops.flatten(x[..., None] * (k * (math.pi / REACH)), start=1)
         return ops.concatenate(x, ops.sin(angles), ops.cos(angles), axis=-1)
