@@ -388,6 +388,25 @@ def test_dots_stand_beside_their_names_from_top_to_bottom_with_a_bar_at_the_mean
     ]
 
 
+def test_what_models_make_of_a_density_stands_beside_curves_whose_scales_are_those_of_the_whole_run(tmp_path, drawn):
+    line, plane = np.array([[1.0, 3.0, 1.0], [2.0, 2.0, 1.0]]), np.zeros((2, 3, 3))
+    plane[0, 1, 1], plane[1, 0, 2] = 0.5, 1.0
+    curves = {"a": np.array([0.5, 0.02, 0.003]), "b": np.array([0.2, -0.1, np.nan])}
+    for now in (1, 3):
+        plot.approach([(line, curves), (plane, curves)], tmp_path / f"{now}.png", ("truth", "model"), [1, 50, 100], now, "nats")
+    frames = drawn[:6], drawn[6:]
+    for now, (truth, model, upper, _, map_of_model, lower) in zip((1, 3), frames):
+        np.testing.assert_array_equal(model.patches[0].get_data().values, line[0])
+        np.testing.assert_array_equal(model.patches[1].get_data().values, line[1])
+        assert len(truth.patches) == 1 and truth.get_ylim() == model.get_ylim()
+        np.testing.assert_array_equal(map_of_model.images[0].get_array(), plane[1])
+        assert map_of_model.images[0].norm.vmax == 0.5 and map_of_model.images[0].origin == "lower"
+        assert (truth.get_title(), model.get_title(), upper.get_title()) == ("truth", "model", "nats")
+        assert upper.get_ylim() == lower.get_ylim() == (0.001, 1) and upper.get_xlim() == (-3, 103)
+        np.testing.assert_array_equal(lower.lines[0].get_ydata(), curves["a"][:now])
+    assert imread(tmp_path / "1.png").shape == imread(tmp_path / "3.png").shape
+
+
 def test_a_band_reaches_from_the_least_run_to_the_most_around_their_mean(tmp_path, drawn):
     values = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 0.0]])
     plot.bands([1, 10, 100], {"runs": values}, tmp_path / "a.png", "n", "error", log_x=True)
@@ -428,6 +447,10 @@ def test_what_does_not_fit_its_names_or_places_is_refused_and_leaves_no_file(tmp
         (
             lambda: plot.bands([1, 2], {"a": np.zeros((2, 3))}, path),
             r"bands: values must be \(runs, 2\), .*; got \{'a': \(2, 3\)",
+        ),
+        (
+            lambda: plot.approach([(np.zeros((2, 3)), {"a": [1.0]})], path, ("one", "two"), [1, 2]),
+            r"approach: panels must be 2 arrays .*, and curves \(2,\); got \[\(1,\)\]",
         ),
         (lambda: plot.timeline({"one": []}, path), "timeline: every column needs an event"),
     ):

@@ -405,6 +405,8 @@ def approach(rows, path, titles, steps, now=None, y_label=None):
             decades = np.log10(every[every > 0])
             axes.set(yscale="log", xlim=(-0.03 * max(steps), 1.03 * max(steps)))
             axes.set_ylim(10 ** np.floor(decades.min()), 10 ** np.ceil(decades.max() + 0.01))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
             axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
             axes.tick_params(labelsize=8, labelbottom=i == len(rows) - 1)
             if i == 0:
