@@ -163,7 +163,7 @@ def _(g):
 
 @gan.at_most(
     "only_at_equality",
-    r"-\log 4 + \mathrm{TV}^2 \le \max_D V(D, G), \quad \mathrm{TV} = \frac{1}{2} \sum_x |p_\mathrm{data}(x) - p_g(x)|",
+    r"-\log 4 + \mathrm{TV}^2 \le \max_D V(D, G), \quad \mathrm{TV} = \frac{1}{2} \sum_x\ |p_\mathrm{data}(x) - p_g(x)|",
     because="Pinsker: KL(p || m) >= 2 TV(p, m)^2, and p and q are both TV / 2 from their average; TV is 0 only for p = q",
     source="Goodfellow et al. 2014, theorem 1; Pinsker's inequality",
 )
