@@ -57,7 +57,7 @@ class _Pool:
         if self.waiting is None:
             self.waiting = SimpleQueue()
             for _ in range(self.size - 1):
-                threading.Thread(target=self._work, args=(self.waiting,), daemon=True).start()
+                threading.Thread(target=_work, args=(self.waiting, self.here), daemon=True).start()
         results = SimpleQueue()
         for part in parts[1:]:
             self.waiting.put((loop, part, results))
@@ -68,12 +68,19 @@ class _Pool:
             if error is not None:
                 raise error
 
-    def _work(self, waiting):
-        self.here.inside = True
-        while True:
-            loop, part, results = waiting.get()
-            results.put(_outcome(loop, part))
-            del loop, part, results  # or the arrays that the loop knows would live until the next one
+    def __del__(self):
+        if self.waiting is not None:
+            for _ in range(self.size - 1):
+                self.waiting.put(None)
+
+
+def _work(waiting, here):
+    """What a thread does until it is sent home. It does not hold the pool: when nobody does, the pool ends, and so do they."""
+    here.inside = True
+    while (task := waiting.get()) is not None:
+        loop, part, results = task
+        results.put(_outcome(loop, part))
+        del task, loop, part, results  # or the arrays that the loop knows would live until the next one
 
 
 def _outcome(loop, part):

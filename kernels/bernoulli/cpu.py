@@ -14,17 +14,17 @@ from ..vector_math import exp, log1p
 def log_prob(x, logits):
     if logits.dtype != np.float32:
         return x * logits - (np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits))))
-    return _over_rows(_log_prob_rows, x, logits)
+    return _run(_log_prob_rows, x, logits)
 
 
 def residual(x, logits):
     if logits.dtype != np.float32:
         e = np.exp(-np.abs(logits))
         return x - np.where(logits >= 0, 1, e) / (1 + e)
-    return _over_rows(_residual_rows, x, logits)
+    return _run(_residual_rows, x, logits)
 
 
-def _over_rows(kernel, x, logits):
+def _run(kernel, x, logits):
     """Call kernel(x, l, y) with x (m,) and l, y (rows, m), where x's own shape is the end of the logits' shape."""
     x = np.asarray(x, np.float32)
     shape = np.broadcast_shapes(x.shape, logits.shape)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..activations.cpu import sigmoid
 from ..jit import jit
 from ..threads import over_rows
 from ..vector_math import sigmoid_pair, tanh
@@ -10,7 +11,7 @@ from ..vector_math import sigmoid_pair, tanh
 def forward(x):
     if x.dtype != np.float32:
         a, b = np.split(x, 2, axis=-1)
-        return np.tanh(a) * _sigmoid(b)
+        return np.tanh(a) * sigmoid(b)
     y = np.empty((*x.shape[:-1], x.shape[-1] // 2), np.float32)
     if y.size:
         over_rows(_forward, _rows(x), y.reshape(-1, y.shape[-1]))
@@ -20,17 +21,12 @@ def forward(x):
 def backward(g, x):
     if x.dtype != np.float32:
         a, b = np.split(x, 2, axis=-1)
-        t, s = np.tanh(a), _sigmoid(b)
-        return np.concatenate([g * s * (1 - t * t), g * t * s * _sigmoid(-b)], axis=-1)
+        t, s = np.tanh(a), sigmoid(b)
+        return np.concatenate([g * s * (1 - t * t), g * t * s * sigmoid(-b)], axis=-1)
     dx = np.empty(x.shape, np.float32)
     if dx.size:
         over_rows(_backward, _rows(g), _rows(x), dx.reshape(-1, dx.shape[-1]))
     return dx
-
-
-def _sigmoid(x):
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
 
 
 def _rows(x):

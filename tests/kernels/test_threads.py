@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -47,6 +48,23 @@ def test_parts_run_at_the_same_time_and_little_work_in_one_thread(pool_of):
     parts = []
     threads.in_parts(lambda *part: parts.append(part), 3, threads.ENOUGH)
     assert parts == [(0, 3)]
+
+
+def test_the_threads_of_a_pool_that_is_replaced_end(pool_of):
+    def alive():
+        return sum(thread.name.endswith("(_work)") for thread in threading.enumerate())
+
+    pool_of(3)
+    threads.in_parts(lambda *_: None, 3, MUCH)
+    before = alive()
+    for _ in range(5):
+        pool_of(3)
+        threads.in_parts(lambda *_: None, 3, MUCH)
+    for _ in range(200):  # they are told, and end when they are awake
+        if alive() <= before:
+            break
+        time.sleep(0.05)
+    assert alive() == before >= 2
 
 
 @pytest.mark.parametrize("place", [0, 2])

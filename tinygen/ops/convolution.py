@@ -154,6 +154,6 @@ def _check_bias(operation, w, b):
         raise ValueError(f"{operation}: b has shape {tuple(b.shape)} for {w.shape[3]} output channels; give ({w.shape[3]},)")
 
 
-def _of_one_dtype(a, b):
-    dtype = np.promote_types(a.dtype, b.dtype)
-    return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
+def _of_one_dtype(*arrays):
+    dtype = np.result_type(*(a.dtype for a in arrays))
+    return [a.astype(dtype, copy=False) for a in arrays]

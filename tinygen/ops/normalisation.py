@@ -8,11 +8,10 @@ are mostly one another's derivatives. What is missing are the derivatives of the
 taken of `decomposed`, the same in smaller primitives, which the fused passes are also tested against.
 """
 
-import numpy as np
-
 from .. import kernels
 from ..autograd.core import Primitive
 from ..autograd.reverse import jvp, vjp
+from .convolution import _of_one_dtype
 from .elementwise import sqrt
 from .reductions import mean
 from .shape import reshape
@@ -73,8 +72,3 @@ input_gradient.rule(
     x=lambda g, dy, x, affine, groups, eps: vjp(lambda x: _pull_back(dy, groups, eps)(x, affine), x)[1](g)[0],
     affine=lambda g, dy, x, affine, groups, eps: vjp(lambda a: _pull_back(dy, groups, eps)(x, a), affine)[1](g)[0],
 )
-
-
-def _of_one_dtype(*arrays):
-    dtype = np.result_type(*(a.dtype for a in arrays))
-    return [a.astype(dtype, copy=False) for a in arrays]
