@@ -12,6 +12,8 @@ from matplotlib.image import imread
 from PIL import Image
 
 from tinygen import files, plot
+from tinygen.plot.charts import _smoothed
+from tinygen.plot.images import MARGIN
 
 
 def images(N=6, H=4, W=3, C=1, seed=0):
@@ -34,7 +36,7 @@ def tile(page, n, columns, H, W, scale, gap):
 def test_every_pixel_is_a_square_of_its_grey_level_or_colour(tmp_path_factory, N, columns, C, scale, ink):
     path, x = tmp_path_factory.mktemp("grid") / "grid.png", images(N, C=C)
     plot.image_grid(x, path, columns=columns, scale=scale, ink=ink)
-    page = np.round(imread(path)[plot.MARGIN : -plot.MARGIN, plot.MARGIN : -plot.MARGIN, :3] * 255)
+    page = np.round(imread(path)[MARGIN:-MARGIN, MARGIN:-MARGIN, :3] * 255)
     gap, rows = max(2, scale), -(-N // columns)
     assert page.shape[:2] == (rows * (4 * scale + gap) - gap, columns * (3 * scale + gap) - gap)
     drawn = np.zeros(page.shape[:2], bool)
@@ -57,12 +59,12 @@ def test_title_and_row_labels_find_room_beside_the_images(tmp_path):
     plot.image_grid(images(4), tmp_path / "bare.png", columns=2, scale=14)
     plot.image_grid(images(4), tmp_path / "full.png", columns=2, scale=14, title="A title", row_labels=["data", "a model"])
     bare, full = (imread(tmp_path / name)[..., :3] for name in ("bare.png", "full.png"))
-    height, width = (n - 2 * plot.MARGIN for n in bare.shape[:2])
-    corner = full[-plot.MARGIN - height : -plot.MARGIN]
-    left = full.shape[1] - plot.MARGIN - width
-    np.testing.assert_array_equal(corner[:, left : left + width], bare[plot.MARGIN : -plot.MARGIN, plot.MARGIN : -plot.MARGIN])
+    height, width = (n - 2 * MARGIN for n in bare.shape[:2])
+    corner = full[-MARGIN - height : -MARGIN]
+    left = full.shape[1] - MARGIN - width
+    np.testing.assert_array_equal(corner[:, left : left + width], bare[MARGIN:-MARGIN, MARGIN:-MARGIN])
     assert (corner[:, :left].min() < 0.5) and (corner[:, :4] == 1).all()  # the labels are there, and not cut
-    title = full[: -plot.MARGIN - height]
+    title = full[: -MARGIN - height]
     assert title.min() < 0.5 and (title[:2] == 1).all() and (title[:, -4:] == 1).all()
 
 
@@ -122,11 +124,11 @@ def test_a_curve_without_noise_is_drawn_as_it_is(tmp_path, drawn):
 
 def test_smoothing_follows_its_formula_and_leaves_a_straight_line_where_it_is():
     line = np.arange(400.0)
-    smooth = plot._smoothed(line, 0.9)
+    smooth = _smoothed(line, 0.9)
     np.testing.assert_allclose(smooth[150:250], line[150:250], rtol=1e-6)
-    np.testing.assert_allclose(plot._smoothed(np.full(5, 3.0), 0.9), 3)
+    np.testing.assert_allclose(_smoothed(np.full(5, 3.0), 0.9), 3)
     by_hand = [(1 + 2 / 2 + 6 / 4) / 1.75, (1 / 2 + 2 + 6 / 2) / 2, (1 / 4 + 2 / 2 + 6) / 1.75]
-    np.testing.assert_allclose(plot._smoothed(np.array([1.0, 2.0, 6.0]), 0.5), by_hand)
+    np.testing.assert_allclose(_smoothed(np.array([1.0, 2.0, 6.0]), 0.5), by_hand)
 
 
 def test_runs_are_compared_under_their_names(tmp_path, drawn):
