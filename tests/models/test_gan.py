@@ -275,6 +275,7 @@ def test_the_slope_is_over_all_axes_of_an_example_and_of_it_alone(seed, shape):
 
     close(gan.squared_slope(discriminator, real), squared(real), rtol=1e-12)
     close(gan.r1(0.7).penalty(discriminator, real, fake, rng), 0.35 * squared(real).mean(), rtol=1e-12)
+    close(gan.r1(0.7, examples=2).penalty(discriminator, real, fake, rng), 0.35 * squared(real)[:2].mean(), rtol=1e-12)
     between = np.sqrt(squared(0.5 * real + 0.5 * fake))
     penalty = gan.gradient_penalty(3.0).penalty(discriminator, real, fake, Given(None, 0.5))
     close(penalty, 3 * ((between - 1) ** 2).mean(), rtol=1e-6)
@@ -512,6 +513,8 @@ def test_rounds_and_settings_out_of_range_are_refused():
         for value in (0, -1, math.nan, math.inf):
             with pytest.raises(ValueError, match=f"{make.__name__}: {name} is {value}; it must be a positive number"):
                 make(value)
+    with pytest.raises(ValueError, match="r1: examples is 0; the penalty needs at least 1"):
+        gan.r1(1.0, examples=0)
 
 
 @pytest.mark.parametrize("shape", [(6, 8, 1), (8, 6, 1)])

@@ -189,10 +189,20 @@ def gradient_penalty(weight=10.0):
     return replace(CRITIC, penalty=penalty)
 
 
-def r1(gamma=1.0):
-    """Non-saturating, with gamma / 2 E_data|grad D(x)|^2: D is flat on the data when G has reached them, and the game ends."""
+def r1(gamma=1.0, examples=None):
+    """Non-saturating, with gamma / 2 E_data|grad D(x)|^2: D is flat on the data when G has reached them, and the game ends.
+
+    The gradient of a gradient is half of the work of a step. `examples` is how many of a batch the mean is taken over, all
+    unless told: of a few it has the same expectation.
+    """
     gamma = _positive("r1", "gamma", gamma)
-    return replace(NON_SATURATING, penalty=lambda D, real, fake, rng: gamma / 2 * squared_slope(D, real).mean())  # [gan.r1]
+    if examples is not None and examples < 1:
+        raise ValueError(f"r1: examples is {examples}; the penalty needs at least 1 of each batch")
+
+    def penalty(discriminator, real, fake, rng):
+        return gamma / 2 * squared_slope(discriminator, real[:examples]).mean()  # [gan.r1]
+
+    return replace(NON_SATURATING, penalty=penalty)
 
 
 def squared_slope(discriminator, x):
