@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from tinygen import kernels
 from tinygen.backend import to_device
+from tinygen.kernels import jit
 
 
 def options(name, description, steps=None, data=("digits", "mnist"), resumes_from="checkpoint.safetensors", **more):
@@ -20,7 +22,7 @@ def options(name, description, steps=None, data=("digits", "mnist"), resumes_fro
     can be resumed has `resumes_from` in its folder. In a notebook there is no command line: the defaults hold.
     """
     parser = argparse.ArgumentParser(f"python -m demos {name}", description=description)
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where the arrays live (default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to train (default: %(default)s)")
     parser.add_argument("--data", choices=data, default=data[0], help="the data set (default: %(default)s)")
     if steps is not None:
         parser.add_argument("--steps", type=at_least_one, help="training steps (default: depends on the data)")
@@ -34,6 +36,7 @@ def options(name, description, steps=None, data=("digits", "mnist"), resumes_fro
     for flag, settings in more.items():
         parser.add_argument(f"--{flag}", **settings)
     chosen = parser.parse_args([] if "ipykernel" in sys.modules else None)
+    jit.announce()
     threadpool_limits(1, "blas")  # the small products of these models would wait for its second thread
     if chosen.threads:
         kernels.threads.use(chosen.threads)
@@ -45,8 +48,12 @@ def options(name, description, steps=None, data=("digits", "mnist"), resumes_fro
             parser.error(f"--resume: there is no {resumes_from} in {chosen.resume}")
     if chosen.device == "gpu":
         with plain_errors():
-            to_device(np.zeros(1), "gpu")
-            raise RuntimeError("there is a GPU, but tinygen's kernels are not written for it yet; run with --device cpu")
+            to_device(np.zeros(1), "gpu")  # or a sentence that says what is missing
+    try:  # now, and not after an hour of training
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=chosen.out).close()
+    except OSError as error:
+        parser.error(f"--out: cannot write to {chosen.out}: {error.strerror}")
     if steps is not None:
         chosen.steps = chosen.steps or steps["quick" if chosen.quick else chosen.data]
     return chosen

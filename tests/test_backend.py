@@ -10,8 +10,10 @@ import types
 import numpy as np
 import pytest
 
-from tinygen import Generator
-from tinygen.backend import array_module, to_device
+from tests.cuda import pretended
+from tests.cuda.harness import missing
+from tinygen import Generator, kernels
+from tinygen.backend import array_module, beside, device_of, to_device
 
 DRAWS = {
     "normal": lambda rng: rng.normal((3, 4)),
@@ -229,9 +231,123 @@ def test_an_array_stays_or_is_copied(monkeypatch):
     assert to_device(there, "gpu") is there
 
 
-def test_a_device_that_is_not_there_says_why(monkeypatch):
-    with pytest.raises(ValueError, match="to_device: device must be 'cpu' or 'gpu', not 'tpu'"):
-        to_device(np.ones(2), "tpu")
-    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
-    with pytest.raises(RuntimeError, match="CuPy is not installed; install it with"):
+@pytest.mark.parametrize("ask", [lambda: to_device(np.ones(2), "tpu"), lambda: Generator(0, "tpu")])
+def test_there_are_two_devices(ask):
+    with pytest.raises(ValueError, match="(to_device|Generator): device must be 'cpu' or 'gpu', not 'tpu'"):
+        ask()
+
+
+def cupy_with(devices=1, capability="90", error=None):
+    """A module as CuPy is where there are so many devices, or where the driver gives an error."""
+    cupy = types.ModuleType("cupy")
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def count():
+        if error:
+            raise CUDARuntimeError(error)
+        return devices
+
+    runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
+    cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=lambda: types.SimpleNamespace(compute_capability=capability))
+    return cupy
+
+
+@pytest.mark.parametrize("ask", [lambda: to_device(np.ones(2), "gpu"), lambda: Generator(0, "gpu")])
+@pytest.mark.parametrize(
+    "cupy, message",
+    [
+        (None, "no GPU arrays: CuPy is not installed; install it with pip install 'tinygen.gpu.'"),
+        (cupy_with(error="cudaErrorInsufficientDriver"), "no GPU: the CUDA driver gave an error .cudaErrorInsufficientDriver."),
+        (cupy_with(devices=0), "no GPU: CUDA sees no device"),
+        (cupy_with(capability="61"), "this GPU has compute capability 6.1, and tinygen's kernels are for 7.5 and later"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_says_why(ask, cupy, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy)  # None: importing it fails
+    with pytest.raises(RuntimeError, match=message):
+        ask()
+
+
+def test_a_broken_cupy_says_so(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('libnvrtc.so.12: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError, match=r"CuPy cannot be imported \(libnvrtc.so.12: cannot open.*\); install it anew"):
         to_device(np.ones(2), "gpu")
+
+
+def test_a_constant_is_copied_to_the_gpu_once():
+    constant = np.arange(3.0)
+    assert beside(constant, np.ones(2)) is constant
+    with pretended.gpu() as transfers:
+        x = to_device(np.ones(2), "gpu")
+        first = beside(constant, x)
+        assert beside(constant, x) is first and first.get().tolist() == [0, 1, 2]
+        assert len(transfers.uploads) == 2  # x, and the constant
+
+
+# Random numbers on a GPU: kernels/random, whose numbers are tested beside it
+
+
+@pytest.fixture
+def gpu():
+    if missing():
+        pytest.skip(missing())
+    with pretended.gpu() as transfers:
+        yield transfers
+
+
+@every_draw
+def test_draws_on_a_gpu_stay_there_and_are_functions_of_the_seed(gpu, draw):
+    a, b = Generator(7, "gpu"), Generator(7, "gpu")
+    if draw in (DRAWS["bernoulli"], DRAWS["categorical"]):
+        p = to_device(np.full((30, 5), 0.2), "gpu")
+        draw = (lambda rng: rng.bernoulli(p)) if draw is DRAWS["bernoulli"] else lambda rng: rng.categorical(p)
+    gpu.forget()
+    first, second, same_again, stepped = draw(a), draw(a), draw(b), draw(a.at(5))
+    assert not gpu.uploads and not gpu.reads and device_of(first) == a.at(5).device == a.split(1)[0].device == "gpu"
+    first, second, same_again, stepped = (x.get() for x in (first, second, same_again, stepped))
+    on_cpu = draw(Generator(7)) if draw in DRAWS.values() else None
+    assert on_cpu is None or (first.shape == on_cpu.shape and first.dtype == on_cpu.dtype)
+    assert same(first, same_again) and not same(first, second) and not same(first, stepped)
+
+
+def test_a_gpu_draws_the_numbers_of_kernels_random_one_stretch_after_another(gpu):
+    rng = Generator(7, "gpu").at(3)
+    drawn = np.concatenate([rng.normal(n).get() for n in (5, 4, 1)])  # two blocks of 4, one, and one
+    key = int(np.random.SeedSequence(7).generate_state(2, np.uint64)[0])
+    stream = kernels.random.normal(np.empty(16, np.float32), key, 4, 0)
+    assert np.array_equal(drawn, stream[[0, 1, 2, 3, 4, 8, 9, 10, 11, 12]])
+
+
+def test_distributions_on_a_gpu(gpu):
+    rng, n = Generator(1, "gpu"), 4000
+    p = np.array([0.0, 0.1, 0.65, 0.25])
+    choices = rng.categorical(to_device(np.broadcast_to(p, (n, 4)), "gpu")).get()
+    assert np.all(abs(np.bincount(choices, minlength=4) / n - p) <= 5 * np.sqrt(p * (1 - p) / n))
+    bits = rng.bernoulli(to_device(np.broadcast_to(p, (n, 4)), "gpu")).get()
+    assert np.all(abs(bits.mean(axis=0) - p) <= 5 * np.sqrt(p * (1 - p) / n))
+    whole = rng.integers(-2, 3, n).get()
+    assert np.all(abs(np.bincount(whole + 2, minlength=5) / n - 0.2) < 5 * np.sqrt(0.16 / n)) and whole.max() == 2
+    assert np.array_equal(np.sort(rng.permutation(50).get()), np.arange(50))
+    with pytest.raises(ValueError, match="there is no integer from 3 to 3 - 1"):
+        rng.integers(3, 3, 2)
+
+
+def test_probabilities_on_another_device_than_the_generator_are_refused(gpu):
+    p = np.full((2, 2), 0.5)
+    with pytest.raises(
+        TypeError, match="Generator.bernoulli: the probabilities are on the CPU, and this generator draws on the"
+    ):
+        Generator(0, "gpu").bernoulli(p)
+    with pytest.raises(
+        TypeError, match="Generator.categorical: the probabilities are on the GPU, and this generator draws on the"
+    ):
+        Generator(0).categorical(to_device(p, "gpu"))
+
+
+def test_splitting_is_the_same_on_both_devices(gpu):
+    for a, b in zip(Generator(3).split(3), Generator(3, "gpu").split(3)):
+        assert np.array_equal(a.at(2).at(1)._key, b.at(2).at(1)._key)

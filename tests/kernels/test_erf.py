@@ -4,15 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tinygen import kernels
+from tests.cuda.tiers import every, for_all, tiers
 from tinygen.kernels.erf import spec
 
-TIERS = kernels.tiers("erf")
-every_tier = pytest.mark.parametrize("tier", TIERS)
+TIERS = tiers("erf")
+every_tier = pytest.mark.parametrize("tier", every(TIERS))
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 LAYOUTS = {
@@ -25,11 +24,7 @@ LAYOUTS = {
 
 
 def run(tier, x):
-    if tier != "gpu":
-        return TIERS[tier].forward(x)
-    import cupy
-
-    return cupy.asnumpy(TIERS[tier].forward(cupy.asarray(x)))
+    return TIERS[tier].forward(x)
 
 
 def assert_close(y, reference):
@@ -53,8 +48,11 @@ def test_the_definition_integrates_the_gaussian():
 @every_tier
 @pytest.mark.parametrize("layout", LAYOUTS)
 @every_dtype
-@given(x=hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5), elements=st.floats(-7, 7)))
-@settings(max_examples=20, deadline=None)
+@for_all(
+    examples=20,
+    on_harness=10,
+    x=hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5), elements=st.floats(-7, 7)),
+)
 def test_agrees_with_the_definition_whatever_the_layout(tier, layout, dtype, x):
     x = LAYOUTS[layout](x.astype(dtype))
     before = x.copy()

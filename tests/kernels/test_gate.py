@@ -2,21 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import kernels
+from tests.cuda.tiers import every, for_all, tiers
 
-TIERS = kernels.tiers("gate")
+TIERS = tiers("gate")
 SPEC = TIERS["spec"]
-FAST = [tier for tier in TIERS if tier != "spec"]
 NUMBERS = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4, -np.inf, np.inf])
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(deadline=None, max_examples=40)
-@given(data=st.data())
+@for_all(examples=40, on_harness=10, data=st.data())
 def test_agrees_with_the_definition(tier, dtype, data):
     shape = *data.draw(st.lists(st.integers(0, 4), max_size=2)), 2 * data.draw(st.integers(0, 19))
     x = np.resize(np.array(data.draw(st.lists(NUMBERS, min_size=1, max_size=40)), dtype), shape)
@@ -28,7 +25,7 @@ def test_agrees_with_the_definition(tier, dtype, data):
     np.testing.assert_allclose(dx, SPEC.backward(g.astype(np.float64), x.astype(np.float64)), **tolerance)
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 def test_arrays_of_any_layout_are_taken_and_left_as_they_are(tier):
     x = np.random.default_rng(0).standard_normal((6, 4, 10)).astype(np.float32)
     g = np.random.default_rng(1).standard_normal((6, 4, 5)).astype(np.float32)
@@ -39,7 +36,7 @@ def test_arrays_of_any_layout_are_taken_and_left_as_they_are(tier):
     np.testing.assert_array_equal(TIERS[tier].backward(*laid_out[::-1]), TIERS[tier].backward(g, x))
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", every(TIERS))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_spoils_its_own_pair_only(tier, dtype):
     x, g = np.zeros((2, 4), dtype), np.ones((2, 2), dtype)

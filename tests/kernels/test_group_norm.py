@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import kernels
+from tests.cuda.tiers import every, for_all, tiers
 
-TIERS = kernels.tiers("group_norm")
+TIERS = tiers("group_norm")
 SPEC = TIERS["spec"]
-FAST = [tier for tier in TIERS if tier != "spec"]
 EPS = 1e-3
 
 
@@ -24,10 +22,9 @@ def all_three(kernel, x, g, affine, groups):
     return forward, dx, kernel.parameter_gradient(g, x, groups, EPS)
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(deadline=None, max_examples=40)
-@given(data=st.data())
+@for_all(examples=40, on_harness=10, data=st.data())
 def test_agrees_with_the_definition(tier, dtype, data):
     groups, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
     N, P = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 20))
@@ -42,7 +39,24 @@ def test_agrees_with_the_definition(tier, dtype, data):
             assert not seen.any()
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
+@pytest.mark.parametrize(
+    "N, P, C, groups",
+    [
+        (2, 49, 32, 2),  # on a GPU: several warps to a group
+        (1, 300, 6, 2),  # the most threads, and a width that does not divide their number
+        (2, 3, 600, 2),  # groups wider than a block has threads
+        (300, 2, 4, 2),  # several examples to a stretch
+    ],
+)
+def test_large_groups_agree_with_the_definition(tier, N, P, C, groups):
+    arrays = problem(5, N, P, C, np.float32)
+    expected = all_three(SPEC, *(a.astype(np.float64) for a in arrays), groups)
+    for seen, right in zip(all_three(TIERS[tier], *arrays, groups), expected):
+        np.testing.assert_allclose(seen, right, rtol=1e-5, atol=1e-5 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 def test_a_large_mean_costs_few_digits_only(tier):
     x, g, affine = problem(0, 2, 49, 8, np.float32, mean=1000)
     for seen, right in zip(
@@ -51,7 +65,7 @@ def test_a_large_mean_costs_few_digits_only(tier):
         np.testing.assert_allclose(seen, right, rtol=0, atol=1e-3 * np.abs(right).max())  # 1000 has digits of 6e-5
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 def test_arrays_of_any_layout_are_taken_and_left_as_they_are(tier):
     x, g, affine = problem(0, 3, 4, 6, np.float32)
     laid_out = np.asfortranarray(x), np.repeat(g, 2, axis=1)[:, ::2], affine[:, ::-1][:, ::-1]
@@ -61,7 +75,7 @@ def test_arrays_of_any_layout_are_taken_and_left_as_they_are(tier):
         np.testing.assert_array_equal(seen, expected)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", every(TIERS))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_spoils_its_own_group_only(tier, dtype):
     x, g, affine = problem(0, 2, 3, 4, dtype)
@@ -74,7 +88,7 @@ def test_nan_spoils_its_own_group_only(tier, dtype):
     np.testing.assert_array_equal(np.isnan(d), [[False, False, True, True], [False] * 4])
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", every(TIERS))
 def test_the_gradients_are_the_derivatives_of_the_forward_pass(tier):
     kernel, step = TIERS[tier], 1e-5
     x, g, affine = problem(1, 2, 3, 6)

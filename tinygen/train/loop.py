@@ -3,15 +3,21 @@
 import math
 import os
 from collections import deque
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from ..backend import Generator
+from ..backend import Generator, device_of
 from .checkpoint import first_difference, load_checkpoint, named_arrays, save_checkpoint
 from .guard import NonFiniteError, explain, not_finite
 from .log import as_numbers, progress_display, read_log, start_log
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
@@ -23,21 +29,23 @@ def fit(
     """The state after `steps` steps in all: state, metrics = step(state, batches.at(n), Generator(seed).at(n)) for each n.
 
     step: pure; metrics is a dict of numbers. batches: an object with .at(n), a function of n, or a sequence. They must not be
-    drawn from Generator(seed).at(n), or they would be the step's noise: see `data.Draws`.
+    drawn from Generator(seed).at(n), or they would be the step's noise: see `data.Draws`. Random numbers are made on the device
+    of the state's arrays; the batches must be there, too.
     out: a folder for a log (after 1 step, then every `log_every`) and for checkpoints (at the start, every `checkpoint_every`
     steps, at the end, and on Ctrl-C after the last complete step). What an earlier run left there is not lost, but gets a
-    number: checkpoint.1.safetensors.
+    number: checkpoint.1.safetensors. Two runs at a time in one folder are refused.
     resume: True to continue the run in `out`, or a folder to continue from (and in, unless `out` is another one). `state` is
     then the template of the checkpoint's. A log goes on after the checkpoint's step. A finished run returns at once.
     on_log(n, state, metrics) is called for every line of the log; a dict that it returns, of validation say, joins the line.
 
     NonFiniteError when a metric is not finite or, looked at with every checkpoint even where there is no `out`, the state. Such
     a state is never written. To say where it came from, the loop keeps the two last states in memory while it makes the next.
-    ValueError for bad arguments, a checkpoint that does not fit, and a step that changes the shape or dtype of an array.
+    ValueError for bad arguments, a folder that another run writes to, a checkpoint that does not fit, and a step that changes
+    the shape or dtype of an array.
     """
     _check_counts(steps=steps, log_every=log_every, checkpoint_every=checkpoint_every)
-    random, batch_at = Generator(seed), _by_number(batches)
-    folder, state, first, records = _open(out, resume, state, seed)
+    random, batch_at = Generator(seed, device_of(*named_arrays(state).values())), _by_number(batches)
+    folder, fresh, state, first, records = _open(out, resume, state, seed)
     history = deque([(first, state)], maxlen=2)  # pairs of n and the state after n steps
 
     def run(n, state):
@@ -53,11 +61,14 @@ def fit(
 
     if path := not_finite(state):
         raise NonFiniteError(f"fit: {path} of the state is not finite, before the first step")
-    if folder and not (folder / CHECKPOINT).exists():
-        save(first, state)
-    log = start_log(folder and folder / LOG, records)
-    try:
-        with progress_display(first, steps, progress) as show, np.errstate(all="ignore"):  # the guard says more than a warning
+    errors = np.errstate(all="ignore")  # the guard says more than a warning
+    with alone_in(folder), progress_display(first, steps, progress) as show, errors:
+        if fresh:
+            _set_aside(folder)
+        if folder and not (folder / CHECKPOINT).exists():
+            save(first, state)
+        log = start_log(folder and folder / LOG, records)
+        try:
             for n in range(first, steps):
                 new_state, metrics = run(n, state)
                 if n == first and (change := first_difference(named_arrays(state), named_arrays(new_state))):
@@ -66,29 +77,48 @@ def fit(
                     if not math.isfinite(value):
                         fail(f"the metric {name!r} of step {n} (counted from 0) is {value}")
                 n, state = n + 1, new_state
-                history.append((n, state))
                 show(n, metrics)
                 if n == 1 or n % log_every == 0 or n == steps:
                     log(n, metrics, on_log and on_log(n, state, metrics))
+                history.append((n, state))  # only now: a step that Ctrl-C kept out of the log is made again
                 if n % checkpoint_every == 0 or n == steps:
                     if path := not_finite(state):
                         fail(f"{path} of the state is not finite after {n} steps")
                     save(n, state)
-    except KeyboardInterrupt:
-        n, state = history[-1]
-        if not not_finite(state):
-            save(n, state)
-        raise
+        except KeyboardInterrupt:
+            n, state = history[-1]
+            if not not_finite(state):
+                save(n, state)
+            raise
     return state
 
 
+@contextmanager
+def alone_in(folder):
+    """Hold a folder, or None, which only one run at a time can: ValueError if another one does. (Windows cannot tell.)"""
+    if folder is None or fcntl is None:
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        except BlockingIOError:
+            raise ValueError(f"fit: another run is writing to {folder}; wait for it, or give another folder") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(held)
+
+
 def _open(out, resume, state, seed):
-    """(folder or None, state, its number of steps, the records of the log up to there)."""
+    """(folder or None, whether a new run begins in it, state, its number of steps, the records of the log up to there)."""
     if resume is True and out is None:
         raise ValueError("fit: resume=True continues the run in `out`; give out, or resume=folder")
     source = Path(out if resume is True else resume) if resume else None
     folder = Path(out) if out is not None else source
-    first, records = 0, []
+    first, records, fresh = 0, [], False
     if source:
         state, first, its_seed = load_checkpoint(source / CHECKPOINT, state)
         if its_seed != seed:
@@ -97,9 +127,8 @@ def _open(out, resume, state, seed):
             records = [record for record in read_log(source / LOG) if record["step"] <= first]
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        if not source or source.resolve() != folder.resolve():
-            _set_aside(folder)
-    return folder, state, first, records
+        fresh = not source or source.resolve() != folder.resolve()
+    return folder, fresh, state, first, records
 
 
 def _set_aside(folder):

@@ -1,0 +1,18 @@
+"""Masked convolution on a GPU: the implicit product of matrices of kernels/implicit_gemm.py, over the live taps alone.
+
+Dead taps are not in the list, so they cost nothing, and what they lie on is never read. Shapes and equations are in spec.py.
+"""
+
+from .. import implicit_gemm
+
+
+def forward(x, w, taps, padding, bias=None):
+    return implicit_gemm.forward(x, w, tuple(taps), (1, 1), padding, bias)
+
+
+def input_gradient(g, w, taps, input_size, padding):
+    return implicit_gemm.input_gradient(g, w, tuple(taps), input_size, (1, 1), padding)
+
+
+def weight_gradient(x, g, taps, kernel_size, padding):
+    return implicit_gemm.weight_gradient(x, g, tuple(taps), kernel_size, (1, 1), padding)
