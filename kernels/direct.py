@@ -21,25 +21,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import tiles
 from .jit import jit
 from .threads import in_parts
+from .tiles import FAST, NARROW, ROWS, pixel_sums, plain, product, row_sums, tile_for, width_for
 
-NARROW, WIDE = tiles.WIDTH, 2 * tiles.WIDTH  # output channels of a tile
-ROWS = 8  # of a tile of the weights' gradient
-GROUPS, GROUPED_BYTES = 16, 1 << 20  # of images, for that gradient: as many as have sums of a megabyte in all
-# Pixels of a tile: what divides the widths of images that are halved from 28, 32 or 64. With AVX-512 there are 32 registers,
-# enough for 14 x 2 sums; before, 16, enough for 6 x 2.
-PIXELS = (14, 8, 7, 4, 1) if tiles.WIDTH == 16 else (6, 5, 4, 3, 1)
-
-wide_a, wide_b, wide_c, wide_d, wide_e = (tiles.pixel_tile(p, 2) for p in PIXELS)
-narrow_a, narrow_b, narrow_c, narrow_d, narrow_e = (tiles.pixel_tile(p, 1) for p in PIXELS)
-wide_rows, narrow_rows = tiles.weight_tile(ROWS, 2), tiles.weight_tile(ROWS, 1)
+GROUPS, GROUPED_BYTES = 16, 1 << 20  # of images, for the gradient of w: as many as have sums of a megabyte in all
 
 
 def suits(x, w, channels_out):
     """Whether this file is the fast way: float32, and enough output channels to fill half a register."""
-    return tiles.FAST and x.dtype == w.dtype == np.float32 and 2 * channels_out >= NARROW and x.size > 0 and w.size > 0
+    return FAST and x.dtype == w.dtype == np.float32 and 2 * channels_out >= NARROW and x.size > 0 and w.size > 0
 
 
 def convolve(x, w, taps, stride, padding, size, bias=None):
@@ -61,7 +52,7 @@ def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
         size = (1, rows * W)
     rows, columns, frame = _frame(x.shape[1:3], size, taps, stride, padding)
     bias = np.zeros((1, 1, y.shape[3])) if bias is None else bias.reshape(1, 1, -1)
-    x, w, bias, tile = _plain(x), _packed(w), _packed(bias), _tile_for(size[1])
+    x, w, bias, tile = plain(x), _packed(w), _packed(bias), tile_for(size[1])
     places = rows, columns, *frame, *padding, *stride
 
     def images(a, b):
@@ -79,7 +70,7 @@ def spread(g, w, size, stride, padding):
     r"""dx (N, *size, C) for g (N, H', W', O), w (kh, kw, C, O): dx[n, i sy + a - py, j sx + b - px] += w[a, b] g[n, i, j]."""
     (kh, kw, C, O), columns = w.shape, g.shape[2]
     across = _packed(w.reshape(1, kh * kw * C, O).swapaxes(1, 2))  # from a pixel of g to what it gives through each tap
-    g, dx, tile = _plain(g), np.zeros((len(g), *size, C), np.float32), _tile_for(columns)
+    g, dx, tile = plain(g), np.zeros((len(g), *size, C), np.float32), tile_for(columns)
 
     def images(first, last):
         _spread(g[first:last], across, kh, kw, *stride, *padding, dx[first:last], tile)
@@ -94,10 +85,10 @@ def weight_gradient(x, g, taps, stride, padding):
     *_, frame = _frame(x.shape[1:3], g.shape[1:3], taps, stride, padding)
     rows, columns, lengths = runs = _runs(taps) * np.array([[1], [1], [C]])
     rounded = -(-lengths // ROWS) * ROWS
-    block = _width(O)
+    block = width_for(O)
     if O % block:
         g = np.pad(g, ((0, 0), (0, 0), (0, 0), (0, -O % block)))
-    x, g, N = _plain(x), _plain(g), len(x)
+    x, g, N = plain(x), plain(g), len(x)
     shape = -(-O // block), int(rounded.sum()), block
     groups = max(1, min(N, GROUPS, GROUPED_BYTES // (4 * math.prod(shape))))
     d = np.zeros((groups, *shape), np.float32)
@@ -110,21 +101,6 @@ def weight_gradient(x, g, taps, stride, padding):
     in_parts(images, groups, g[..., 0].size * d[0].size)
     used = np.concatenate([np.arange(length) < n for n, length in zip(lengths, rounded)])
     return d.sum(axis=0).transpose(1, 0, 2)[used].reshape(len(taps), C, -1)[:, :, :O]
-
-
-def _tile_for(columns):
-    """The tile that computes the fewest pixels of a row, twice or not; single pixels, which are slow, only if there must be."""
-    fitting = [p for p in PIXELS if p <= columns]
-    return min(fitting[:-1] or fitting, key=lambda p: (-(-columns // p) * p, -p))
-
-
-def _plain(x):
-    """Side by side in memory; and writeable, or Numba would compile anew."""
-    return np.require(x, np.float32, "CW")
-
-
-def _width(O):
-    return WIDE if O > NARROW else NARROW
 
 
 def _rows_at_once(H, row):
@@ -155,7 +131,7 @@ def _runs(taps):
 def _packed(w):
     """(taps, C, O) -> (blocks, taps, C, width): the weights of a tile side by side, zeros where O ends within it."""
     T, C, O = w.shape
-    block = _width(O)
+    block = width_for(O)
     packed = np.zeros((-(-O // block), T, C, block), np.float32)
     for k in range(len(packed)):
         part = w[:, :, k * block : (k + 1) * block]
@@ -186,43 +162,17 @@ def _convolve(x, w, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, eve
                 target = y[n, first_i + i * every_i, first_j:, k * width :].ctypes.data
                 j = 0
                 while True:
-                    pixels = source + 4 * ((i * sy * Wp + j * sx) * C)
+                    pixels, at = source + 4 * ((i * sy * Wp + j * sx) * C), offsets.ctypes.data
                     if here == width:
-                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, start, target + 4 * j * y_step, y_step)
+                        pixel_sums(tile, width, pixels, at, T, C, sx * C, weights, start, target + 4 * j * y_step, y_step)
                     else:
-                        _tile(tile, width, pixels, offsets, T, C, sx * C, weights, start, aside.ctypes.data, width)
+                        pixel_sums(tile, width, pixels, at, T, C, sx * C, weights, start, aside.ctypes.data, width)
                         for p in range(tile):
                             for o in range(here):
                                 y[n, first_i + i * every_i, first_j + (j + p) * every_j, k * width + o] = aside[p * width + o]
                     if j + tile >= columns:
                         break
                     j = min(j + tile, columns - tile)  # the last tile of a row may overlap the one before
-
-
-@jit
-def _tile(tile, width, pixels, offsets, T, C, step, weights, bias, target, y_step):
-    at = offsets.ctypes.data  # below, one line for each tile: Numba caches no function that was given another to call
-    if width == WIDE:
-        if tile == PIXELS[0]:
-            wide_a(pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[1]:
-            wide_b(pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[2]:
-            wide_c(pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[3]:
-            wide_d(pixels, at, T, C, step, weights, bias, target, y_step)
-        else:
-            wide_e(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[0]:
-        narrow_a(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[1]:
-        narrow_b(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[2]:
-        narrow_c(pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[3]:
-        narrow_d(pixels, at, T, C, step, weights, bias, target, y_step)
-    else:
-        narrow_e(pixels, at, T, C, step, weights, bias, target, y_step)
 
 
 @jit
@@ -244,14 +194,8 @@ def _weight_gradient(x, g, a, b, length, rounded, Hp, Wp, py, px, sy, sx, d):
                     pixels = source + 4 * (((i * sy + a[r]) * Wp + b[r]) * C)
                     for first in range(0, length[r], ROWS):
                         sums = d[k, row + first].ctypes.data
-                        if width == WIDE:
-                            wide_rows(
-                                pixels + 4 * first, sy * Wp * C, sx * C, gradient, columns * O, O, here, columns, sums, width
-                            )
-                        else:
-                            narrow_rows(
-                                pixels + 4 * first, sy * Wp * C, sx * C, gradient, columns * O, O, here, columns, sums, width
-                            )
+                        start, x_row, g_row = pixels + 4 * first, sy * Wp * C, columns * O
+                        row_sums(width, start, x_row, sx * C, gradient, g_row, O, here, columns, sums, width)
                     row += rounded[r]
 
 
@@ -270,7 +214,6 @@ def _spread(g, across, kh, kw, sy, sx, py, px, dx, tile):
     N, rows, columns, O = g.shape
     _, H, W, C = dx.shape
     blocks, _, _, width = across.shape
-    no_bias, no_offset = np.zeros(width, np.float32), np.zeros(1, np.int64)
     given = np.empty((blocks, columns, width), np.float32)  # by the pixels of a row, through all taps
     for n in range(N):
         for i in range(rows):
@@ -278,7 +221,7 @@ def _spread(g, across, kh, kw, sy, sx, py, px, dx, tile):
                 j = 0
                 while True:
                     pixels, sums = g[n, i, j:].ctypes.data, given[k, j:].ctypes.data
-                    _tile(tile, width, pixels, no_offset, 1, O, O, across[k].ctypes.data, no_bias.ctypes.data, sums, width)
+                    product(tile, width, pixels, O, O, across[k].ctypes.data, sums, width)
                     if j + tile >= columns:
                         break
                     j = min(j + tile, columns - tile)

@@ -10,11 +10,17 @@ their terms come. All else, padding, strides, masks, transposes, is in the addre
 
 In the first a number of x is spread over a register and multiplied with a row of w, in the second with a row of g: an outer
 product, added to the tile's sums. Addresses are integers; steps and offsets count float32 numbers. No bounds are checked.
+
+The last part of the file holds the tiles that exist, and the choice among them. With one tap they multiply matrices: y = x w,
+w cut into blocks as wide as a tile (`product`; see flash.py and winograd.py), and d += x^T g.
 """
 
+import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
+
+from .jit import jit
 
 FEATURES = binding.get_host_cpu_features()
 WIDTH = 16 if FEATURES.get("avx512f") else 8  # float32 numbers in a vector register
@@ -177,3 +183,75 @@ def _cut(values, *lengths):
         parts.append(list(values[:n]))
         values = values[n:]
     return [*parts, list(values)]
+
+
+# The tiles that exist
+
+NARROW, WIDE = WIDTH, 2 * WIDTH  # sums of a tile for each pixel
+ROWS = 8  # of a weight_tile
+# Pixels of a tile: what divides the widths of images that are halved from 28, 32 or 64. With AVX-512 there are 32 registers,
+# enough for 14 x 2 sums; before, 16, enough for 6 x 2.
+PIXELS = (14, 8, 7, 4, 1) if WIDTH == 16 else (6, 5, 4, 3, 1)
+
+wide_a, wide_b, wide_c, wide_d, wide_e = (pixel_tile(p, 2) for p in PIXELS)
+narrow_a, narrow_b, narrow_c, narrow_d, narrow_e = (pixel_tile(p, 1) for p in PIXELS)
+wide_rows, narrow_rows = weight_tile(ROWS, 2), weight_tile(ROWS, 1)
+
+NO_OFFSET, NO_BIAS = np.zeros(1, np.int64), np.zeros(WIDE, np.float32)
+
+
+def tile_for(columns):
+    """The tile that computes the fewest pixels of a row, twice or not; single pixels, which are slow, only if there must be."""
+    fitting = [p for p in PIXELS if p <= columns]
+    return min(fitting[:-1] or fitting, key=lambda p: (-(-columns // p) * p, -p))
+
+
+def plain(x):
+    """Side by side in memory; and writeable, or Numba would compile anew."""
+    return np.require(x, np.float32, "CW")
+
+
+@jit
+def width_for(O):
+    return WIDE if O > NARROW else NARROW
+
+
+@jit
+def pixel_sums(tile, width, pixels, at, T, C, step, weights, bias, target, y_step):
+    """The pixel_tile of so many pixels and sums; one line for each: Numba caches no function that was given another to call."""
+    if width == WIDE:
+        if tile == PIXELS[0]:
+            wide_a(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[1]:
+            wide_b(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[2]:
+            wide_c(pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[3]:
+            wide_d(pixels, at, T, C, step, weights, bias, target, y_step)
+        else:
+            wide_e(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[0]:
+        narrow_a(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[1]:
+        narrow_b(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[2]:
+        narrow_c(pixels, at, T, C, step, weights, bias, target, y_step)
+    elif tile == PIXELS[3]:
+        narrow_d(pixels, at, T, C, step, weights, bias, target, y_step)
+    else:
+        narrow_e(pixels, at, T, C, step, weights, bias, target, y_step)
+
+
+@jit
+def product(tile, width, x, step, C, w, y, y_step):
+    r"""y[p, o] = \sum_c x[p step + c] w[c, o] for the pixels and the width of a tile."""
+    pixel_sums(tile, width, x, NO_OFFSET.ctypes.data, 1, C, step, w, NO_BIAS.ctypes.data, y, y_step)
+
+
+@jit
+def row_sums(width, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """The weight_tile of that width."""
+    if width == WIDE:
+        wide_rows(x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+    else:
+        narrow_rows(x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)

@@ -28,6 +28,13 @@ def exp(x):
 
 
 @inline
+def exp_of_negative(x):
+    """e^x for x <= 0, the same to the last bit: here 2^n cannot be too large, and 2^(n + 64) not too small."""
+    r, n = _remainder(max(x, f(-104)))
+    return (_exp_less_one(r) + f(1)) * _power_of_two(i(n + 64)) * f(2.0**-64)
+
+
+@inline
 def exp_of_sum(x, rest):
     """e^(x + rest), where rest is a small number that x has no digits for.
 
@@ -50,7 +57,7 @@ def tanh(x):
 @inline
 def sigmoid_pair(x):
     """s(x) = 1 / (1 + e^-x) and s(-x) = 1 - s(x): both to the last digits, since neither is made by a subtraction."""
-    e = exp(-abs(x))
+    e = exp_of_negative(-abs(x))
     large = f(1) / (f(1) + e)
     return (large, e * large) if x > f(0) else (e * large, large)
 

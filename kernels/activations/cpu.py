@@ -4,12 +4,13 @@ The loops are for float32; NumPy does the rest, with the same limits at infinity
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
 from ..jit import jit
 from ..threads import over_rows
-from ..vector_math import exp, log1p, normal, sigmoid_pair
+from ..vector_math import exp_of_negative, log1p, normal, sigmoid_pair
 
 f = np.float32
 FAR = 1e3  # where s(x) is 0 or 1 in any precision: numbers beyond it stand at it, so that inf is not multiplied by 0
@@ -81,15 +82,17 @@ def _normal_density(x):
 
 def _run(loop, otherwise, *arrays, numbers=()):
     shape = np.shape(arrays[0])
-    if any(a.dtype != f or a.shape != shape for a in arrays) or not shape:
+    if not shape or any([a.dtype != f or a.shape != shape for a in arrays]):
         return otherwise()
     y = np.empty(shape, f)
-    numbers = [f(number) for number in numbers]
-    over_rows(
-        lambda *parts: loop(*parts[:-1], *numbers, parts[-1]),
-        *(np.require(a, f, "CW").reshape(-1) for a in arrays), y.reshape(-1),
-    )  # fmt: skip
+    flat = [_side_by_side(a).reshape(-1) for a in (*arrays, y)]
+    over_rows(partial(loop, *map(f, numbers)), *flat)
     return y
+
+
+def _side_by_side(x):
+    """x with its numbers side by side in memory; and writeable, or Numba would compile the loop anew."""
+    return x if x.flags.carray else np.array(x, order="C")
 
 
 @jit
@@ -99,13 +102,13 @@ def _relu_gradient(g, y, result):
 
 
 @jit
-def _leaky_relu(x, slope, result):
+def _leaky_relu(slope, x, result):
     for i in range(result.size):
         result[i] = x[i] if x[i] > f(0) else slope * x[i]
 
 
 @jit
-def _leaky_relu_gradient(g, x, slope, result):
+def _leaky_relu_gradient(slope, g, x, result):
     for i in range(result.size):
         result[i] = g[i] if x[i] > f(0) else slope * g[i]
 
@@ -131,7 +134,7 @@ def _sigmoid_gradient(g, y, result):
 @jit
 def _softplus(x, result):
     for i in range(result.size):
-        result[i] = max(x[i], f(0)) + log1p(exp(-abs(x[i])))
+        result[i] = max(x[i], f(0)) + log1p(exp_of_negative(-abs(x[i])))
 
 
 @jit

@@ -9,17 +9,23 @@ at the last key that its last query sees, so that almost half of the work is nev
               x  x  |                     |  where the block ends
     block 1   x  x  x  .  |
               x  x  x  x  |
+
+In float32, unless there are only a few queries, tiles are faster than this: kernels/flash.py.
 """
 
 import math
 
 import numpy as np
 
+from .. import flash
+
 ROWS = 64  # queries in a block
 SCORES = 2**17  # how many scores a block may hold: half a megabyte of float32
 
 
 def forward(q, k, v, causal, key_mask):
+    if flash.suits(q, k, v):
+        return flash.forward(q, k, v, causal, key_mask)
     o, l = np.empty((*q.shape[:3], v.shape[3]), q.dtype), np.empty(q.shape[:3], q.dtype)
     q, k, v, flat_o, flat_l = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v, o, l))
     for heads, rows, keys in _blocks(q, k, causal):
@@ -36,6 +42,8 @@ def forward(q, k, v, causal, key_mask):
 
 
 def backward(q, k, v, o, l, g, h, causal, key_mask):
+    if flash.suits(q, k, v):
+        return flash.backward(q, k, v, o, l, g, h, causal, key_mask)
     dq, dk, dv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
     scale = 1 / math.sqrt(q.shape[3])
     r = np.einsum("nhte,nhte->nht", g, o) - h

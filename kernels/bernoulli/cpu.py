@@ -8,7 +8,7 @@ import numpy as np
 
 from ..jit import jit
 from ..threads import over_rows
-from ..vector_math import exp, log1p
+from ..vector_math import exp_of_negative, log1p
 
 
 def log_prob(x, logits):
@@ -42,7 +42,7 @@ def _log_prob_rows(x, logits, y):
     for row in range(logits.shape[0]):
         for i in range(logits.shape[1]):
             l = logits[row, i]
-            y[row, i] = x[i] * l - (max(l, np.float32(0)) + log1p(exp(-abs(l))))
+            y[row, i] = x[i] * l - (max(l, np.float32(0)) + log1p(exp_of_negative(-abs(l))))
 
 
 @jit
@@ -50,5 +50,5 @@ def _residual_rows(x, logits, y):
     one = np.float32(1)
     for row in range(logits.shape[0]):
         for i in range(logits.shape[1]):
-            e = exp(-abs(logits[row, i]))
+            e = exp_of_negative(-abs(logits[row, i]))
             y[row, i] = x[i] - (one if logits[row, i] >= 0 else e) / (one + e)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..jit import jit
 from ..threads import over_rows
-from ..vector_math import exp, largest, total
+from ..vector_math import exp_of_negative, largest, total
 
 
 def log_prob(x, logits):
@@ -23,7 +23,8 @@ def log_prob(x, logits):
 
 def log_prob_gradient(g, x, logits):
     if logits.dtype != np.float32 or g.dtype != np.float32 or not logits.size:
-        y = -g[..., None] * np.exp(logits - _log_total(logits))
+        e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        y = -g[..., None] * (e / e.sum(axis=-1, keepdims=True))
         np.put_along_axis(y, x[..., None], _chosen(x, y)[..., None] + g[..., None], axis=-1)
         return y
     y = np.empty(logits.shape, np.float32)
@@ -71,5 +72,5 @@ def _exp_row(l, e):
     """e_i = e^(l_i - max l) for one row; returns max l."""
     most = largest(l)
     for i in range(l.size):
-        e[i] = exp(l[i] - most)
+        e[i] = exp_of_negative(l[i] - most)
     return most

@@ -2,22 +2,19 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import kernels
+from tests.cuda.tiers import every, for_all, tiers
 
-TIERS = kernels.tiers("bernoulli")
+TIERS = tiers("bernoulli")
 SPEC = TIERS["spec"]
-FAST = [tier for tier in TIERS if tier != "spec"]
 LOGITS = st.floats(-200, 200) | st.sampled_from([0.0, -0.0, 1e-30, -1e-30, 88.7, -88.7, 1e4, -1e4])
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 @pytest.mark.parametrize("function", ["log_prob", "residual"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(deadline=None, max_examples=60)
-@given(data=st.data())
+@for_all(examples=60, on_harness=10, data=st.data())
 def test_agrees_with_the_definition(tier, function, dtype, data):
     lead = data.draw(st.lists(st.integers(0, 3), max_size=2))
     event = data.draw(st.lists(st.integers(0, 5), max_size=2))
@@ -33,7 +30,7 @@ def test_agrees_with_the_definition(tier, function, dtype, data):
     assert np.all(np.abs(y - expected) <= 4 * np.finfo(dtype).eps * scale)
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 def test_reads_arrays_that_are_not_contiguous(tier):
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((6, 8, 10)).astype(np.float32)
@@ -45,7 +42,7 @@ def test_reads_arrays_that_are_not_contiguous(tier):
     np.testing.assert_allclose(TIERS[tier].log_prob(x.T, logits.swapaxes(1, 2)), swapped, atol=2e-6)
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_passes_through(tier, dtype):
     logits = np.array([np.nan, 0.0], dtype)

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import kernels
+from tests.cuda.tiers import every, for_all, tiers
 
-TIERS = kernels.tiers("categorical")
+TIERS = tiers("categorical")
 SPEC = TIERS["spec"]
-FAST = [tier for tier in TIERS if tier != "spec"]
 LOGITS = st.floats(-200, 200, width=32) | st.sampled_from([0.0, -0.0, 1e-30, -1e-30, 88.75, -1e4, 1e4])
 
 
@@ -17,10 +15,9 @@ def both(kernel, g, x, logits):
     return kernel.log_prob(x, logits), kernel.log_prob_gradient(g, x, logits)
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(deadline=None, max_examples=60)
-@given(data=st.data())
+@for_all(examples=60, on_harness=10, data=st.data())
 def test_agrees_with_the_definition(tier, dtype, data):
     shape, n = tuple(data.draw(st.lists(st.integers(0, 4), max_size=2))), data.draw(st.integers(1, 40))
     logits = np.resize(np.array(data.draw(st.lists(LOGITS, min_size=1, max_size=40)), dtype), (*shape, n))
@@ -37,7 +34,7 @@ def test_agrees_with_the_definition(tier, dtype, data):
     assert np.all(np.abs(d - expected_d) <= 8 * np.finfo(dtype).eps * (1 + np.abs(expected_d) * 2 * scale[..., None]))
 
 
-@pytest.mark.parametrize("tier", FAST)
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 def test_arrays_of_any_layout_are_taken_and_left_as_they_are(tier):
     rng = np.random.default_rng(0)
     logits, x = rng.standard_normal((6, 4, 9)).astype(np.float32), rng.integers(0, 9, (6, 4))
@@ -49,7 +46,7 @@ def test_arrays_of_any_layout_are_taken_and_left_as_they_are(tier):
         np.testing.assert_array_equal(seen, expected)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", every(TIERS))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_minus_infinity_has_probability_zero_and_nan_spoils_its_own_row_only(tier, dtype):
     logits = np.zeros((3, 4), dtype)
@@ -60,6 +57,14 @@ def test_minus_infinity_has_probability_zero_and_nan_spoils_its_own_row_only(tie
     np.testing.assert_allclose(d[0], [2 / 3, 0, -1 / 3, -1 / 3], rtol=1e-6)
     assert np.isnan(d[1]).all() and np.isfinite(d[2]).all()
     assert TIERS[tier].log_prob(np.array([1]), logits[:1])[0] == -np.inf
+
+
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec", "cpu")))
+@pytest.mark.parametrize("unknown", [-1, 4, 2**40])
+def test_on_a_gpu_an_unknown_choice_is_nan_and_reads_nothing_else(tier, unknown):
+    logits = np.zeros((2, 4), np.float32)
+    y, d = both(TIERS[tier], np.ones(2, np.float32), np.array([unknown, 1]), logits)
+    assert np.isnan(y).tolist() == [True, False] and np.isnan(d).all(axis=1).tolist() == [True, False]
 
 
 def test_the_definition_on_hand_made_numbers():

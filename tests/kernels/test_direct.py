@@ -39,9 +39,9 @@ def test_nothing_is_written_but_the_pixels_asked_for(rows, columns, C, O, every,
 
 def test_tiles_of_several_pixels_waste_few_of_them():
     for width in (4, 7, 8, 14, 16, 28, 32, 56, 64) if tiles.WIDTH == 16 else ():
-        assert width % direct._tile_for(width) == 0
+        assert width % tiles.tile_for(width) == 0
     for width in range(4, 200):
-        tile = direct._tile_for(width)
+        tile = tiles.tile_for(width)
         assert 3 <= tile <= width and -(-width // tile) * tile <= width + 3
 
 
@@ -55,6 +55,7 @@ def test_it_serves_float32_with_enough_channels_and_leaves_the_rest():
 
 
 OLDER = """
+import sys
 import numpy as np
 from llvmlite import binding
 features = binding.get_host_cpu_features()
@@ -62,7 +63,7 @@ features.update({name: False for name in features if name.startswith("avx512")})
 binding.get_host_cpu_features = lambda: features
 from tinygen.kernels import direct, tiles
 from tinygen.kernels.conv2d import cpu, spec
-assert tiles.WIDTH == 8 and max(direct.PIXELS) == 6
+assert tiles.WIDTH == 8 and max(tiles.PIXELS) == 6
 rng = np.random.default_rng(0)
 for H, W, C, O in [(5, 9, 3, 4), (6, 13, 8, 24), (3, 2, 5, 17)]:
     x, w = rng.normal(size=(2, H, W, C)).astype(np.float32), rng.normal(size=(3, 3, C, O)).astype(np.float32)
@@ -71,11 +72,33 @@ for H, W, C, O in [(5, 9, 3, 4), (6, 13, 8, 24), (3, 2, 5, 17)]:
     for name, arrays, rest in (("forward", (x, w), ()), ("weight_gradient", (x, g), ((3, 3),))):
         pair = [getattr(tier, name)(*arrays, *rest, (1, 1), (1, 1)) for tier in (cpu, spec)]
         np.testing.assert_allclose(*pair, rtol=1e-4, atol=1e-4)
+if "thorough" in sys.argv:
+    from tests.kernels import test_flash, test_winograd
+    from tinygen.kernels import winograd
+    for shape in [(2, 2, 23, 40, 5, 9), (1, 2, 300, 300, 24, 33)]:
+        arrays, mask = test_flash.problem(0, *shape), test_flash.mask_of(0, shape[0], shape[3])
+        test_flash.close(test_flash.both(arrays, True, mask), test_flash.by_matrices(arrays, True, mask))
+    x, w, g = test_winograd.draw(0, 3, (9, 6), 33, 40, (1, 0))
+    for pair in (
+        (winograd.convolve(x, w, (1, 0)), spec.forward(x, w, (1, 1), (1, 0))),
+        (winograd.weight_gradient(x, g, (1, 0)), spec.weight_gradient(x, g, (3, 3), (1, 1), (1, 0))),
+    ):
+        np.testing.assert_allclose(*pair, atol=1e-3)
 """
+
+
+def on_an_older_processor(cache, *arguments):
+    own_cache = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}  # or machine code for 16 would be found
+    result = subprocess.run([sys.executable, "-c", OLDER, *arguments], cwd=ROOT, env=own_cache, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")
 def test_registers_of_eight_numbers_give_the_same(tmp_path):
-    own_cache = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # or machine code for 16 would be found
-    result = subprocess.run([sys.executable, "-c", OLDER], cwd=ROOT, env=own_cache, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    on_an_older_processor(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")
+def test_so_do_attention_and_fewer_multiplications(tmp_path):
+    on_an_older_processor(tmp_path, "thorough")

@@ -18,6 +18,12 @@ def exp_of(x, y):
 
 
 @jit
+def exp_of_negative_of(x, y):
+    for i in range(x.size):
+        y[i] = vector_math.exp_of_negative(x[i])
+
+
+@jit
 def tanh_of(x, y):
     for i in range(x.size):
         y[i] = vector_math.tanh(x[i])
@@ -104,6 +110,11 @@ def test_errs_by_no_more_units_in_the_last_place_than_stated(name):
     assert np.all(np.abs(y[~normal] - exact[~normal]) <= 3e-45)
     y, exact = y[normal & ~above], exact[normal & ~above]
     assert np.max(np.abs(y - exact) / np.spacing(np.abs(exact).astype(np.float32))) <= most
+
+
+def test_the_exponential_of_a_negative_number_is_the_same_to_the_last_bit():
+    x = np.append(-np.abs(of_every_exponent()), np.float32([-np.inf, -0.0, np.nan]))
+    assert run(exp_of_negative_of, x).tobytes() == run(exp_of, x).tobytes()
 
 
 def test_limits_and_nan():
