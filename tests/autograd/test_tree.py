@@ -77,6 +77,38 @@ def test_unflatten_is_the_inverse_of_flatten(t):
 
 @given(t=trees)
 @settings(max_examples=60, deadline=None)
+def test_what_a_structure_writes_for_itself_does_what_the_walk_does(t):
+    leaves, structure = tree.flatten(t)
+    for _ in range(5):
+        assert same(t, structure.unflatten(iter(leaves)))
+        read = structure.read(t)
+        assert len(read) == len(leaves) and all(a is b for a, b in zip(read, leaves))
+    with pytest.raises(ValueError, match="unflatten: there are more leaves than places"):
+        structure.unflatten([*leaves, np.ones(1)])
+
+
+@given(t=trees, other=trees)
+@settings(max_examples=100, deadline=None)
+def test_reading_a_tree_of_another_structure_or_other_constants_gives_none(t, other):
+    leaves, structure = tree.flatten(t)
+    read = structure.read(other)
+    if not same(structure.unflatten(range(len(leaves))), tree.flatten(other)[1].unflatten(range(len(tree.flatten(other)[0])))):
+        assert read is None or not all(map(tree.is_leaf, read))
+
+
+@pytest.mark.parametrize("a, b", [(0.0, -0.0), (1, True), (1, 1.0), ("1", 1), (None, 0), (np.tanh, np.sin), ((), [])])
+def test_constants_that_only_look_alike_are_told_apart(a, b):
+    structure = tree.flatten((a, X := np.ones(1)))[1]
+    assert structure.read((a, X)) == [X] and structure.read((b, X)) is None
+
+
+def test_methods_of_one_object_are_one_constant():
+    layer = Linear(np.ones(1))
+    assert tree.flatten((layer.double, np.ones(1)))[1].read((layer.double, np.ones(1))) is not None
+
+
+@given(t=trees)
+@settings(max_examples=60, deadline=None)
 def test_paths_are_parallel_to_the_leaves_and_differ(t):
     paths, leaves = tree.paths(t), tree.flatten(t)[0]
     assert len(paths) == len(leaves)

@@ -40,7 +40,18 @@ def _positive_definite(a):
     return (a @ ops.swapaxes(a, -1, -2) + np.eye(a.shape[-1], dtype=a.dtype),)
 
 
+ROWS = np.vstack([SIGNED, ROW])
+BY_RESULT, BY_INPUT = ("relu", "leaky_relu", "tanh", "sigmoid"), ("softplus", "silu", "gelu")
+
 EXAMPLES = {
+    "ops.affine._affine": [((M, BATCH[0], BATCH[1, 0]), {})],
+    "ops.affine._by_input": [((ROWS,), {"activation": name}) for name in BY_INPUT],
+    "ops.affine._by_result": [((ROWS,), {"activation": name}) for name in BY_RESULT],
+    "ops.affine._product_and_bias": [((M, BATCH[0], BATCH[1, 0]), {})],
+    "ops.affine._rows_gradient": [
+        *(((M, SIGNED), {"activation": name}) for name in BY_RESULT if name in ("tanh", "sigmoid")),  # relu's curvature is 0
+        *(((M, ROWS), {"activation": name}) for name in BY_INPUT),
+    ],
     "autograd.reverse.broadcast_to": [((COLUMN,), {"shape": (4, 2, 3)})],
     "autograd.reverse.cast": [((M,), {})],
     "autograd.reverse.stack": [((M, N, SIGNED), {"axis": axis}) for axis in (0, -1)],

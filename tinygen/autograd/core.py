@@ -24,6 +24,7 @@ from ..backend import array_module
 levels = count(1)  # one for every derivative ever started: an inner one starts later, so its level is higher
 _clock = count()  # the order in which nodes are made is a topological order: a result is younger than what made it
 _observer = None  # see `observe`
+recorders = {}  # the levels at which a function is written down as a program, not differentiated; see `program.py`
 
 
 class Tracer:
@@ -50,12 +51,14 @@ class Tracer:
         return f"Tracer(level={self.level}, {self.value!r})"
 
     def __array__(self, *_, **__):
+        if self.level in recorders:
+            raise recorders[self.level].refusal(self)
         raise TypeError(
             f"a NumPy function was given a value that is being differentiated, of shape {self.shape}: use the function of the "
             "same name in tinygen.ops, or stop_gradient(x) where no derivative is wanted"
         )
 
-    __array_function__ = __float__ = __int__ = __array__
+    __array_function__ = __float__ = __int__ = __index__ = __array__
 
 
 class Node:
@@ -126,6 +129,10 @@ class Primitive:
         for a in args:
             if type(a) is Tracer and a.level > level:
                 level = a.level
+        if recorders:  # a program may also compute what is static to derivatives, such as the indices of an embedding
+            level = max(level, level_within(static))
+            if level in recorders:
+                return recorders[level].call(self, args, static)
         return self._record(level, args, static) if level else self._evaluate(args, static)
 
     def _bind(self, args, static):
@@ -182,6 +189,14 @@ class Primitive:
         return value if name == argument else getattr(value, "shape", ())
 
 
+def level_within(x):
+    """The highest level of the tracers in tuples, lists and dicts; 0 if there is none."""
+    if type(x) is Tracer:
+        return x.level
+    inside = x.values() if type(x) is dict else x if isinstance(x, (tuple, list)) else ()
+    return max(map(level_within, inside), default=0)
+
+
 def _explain(primitive, args, error):
     """What a failing forward should say: the operation, the shapes, the cause, the remedy."""
     message = str(error)
@@ -207,3 +222,8 @@ def observe(callback):
         yield
     finally:
         _observer = before
+
+
+def observed():
+    """Whether somebody observes."""
+    return _observer is not None

@@ -15,7 +15,7 @@ from functools import wraps
 
 from ..backend import array_module
 from . import tree
-from .core import Node, Primitive, Tracer, levels
+from .core import Node, Primitive, Tracer, levels, recorders
 
 
 def _pull_back(roots):
@@ -208,8 +208,25 @@ def stop_gradient(x):
     return tree.map(_lowest, x)
 
 
+def opaque(function):
+    """A function of arrays that derivatives do not look into: to them its result is a constant, and a program calls it whole.
+
+    For what NumPy does and no rule describes: comparisons, rounding, tables. It must be pure, and its positional arguments are
+    the arrays. If it returns None it is a check, which may raise, and is made again whenever a program runs.
+    """
+    primitive = Primitive(function)
+
+    @wraps(function)
+    def run(*args, **static):
+        args = [_lowest(a) for a in args]
+        return (primitive if any(type(a) is Tracer for a in args) else function)(*args, **static)
+
+    run.primitive = primitive
+    return run
+
+
 def _lowest(x):
-    while type(x) is Tracer:
+    while type(x) is Tracer and x.level not in recorders:  # a program's own values vary from call to call
         x = x.value
     return x
 
@@ -225,9 +242,10 @@ def sum_to(x, shape=()):
     if more and x.dtype.kind == "f" and x.flags.c_contiguous and x.size:  # a product is ten times as fast as sum(axis=0)
         rows = math.prod(x.shape[:more])
         x = (array_module(x).ones(rows, x.dtype) @ x.reshape(rows, -1)).reshape(x.shape[more:])
-    else:
+    elif more:
         x = x.sum(axis=tuple(range(more)))
-    return x.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1), keepdims=True)
+    units = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
+    return x.sum(axis=units, keepdims=True) if units else x
 
 
 @Primitive

@@ -7,11 +7,11 @@ formula has a numerically safe form, that form is the code, and its docstring sa
 import math
 
 from ..autograd.core import Primitive
-from ..autograd.reverse import stop_gradient
+from ..autograd.reverse import opaque, stop_gradient
 from ..backend import array_module
 
 __all__ = [
-    "abs", "absolute", "add", "clip", "cos", "divide", "erf", "exp", "expm1", "gelu", "leaky_relu", "log", "log1p",
+    "abs", "absolute", "add", "clip", "cos", "divide", "erf", "exp", "expm1", "floor", "gelu", "leaky_relu", "log", "log1p",
     "log_sigmoid", "maximum", "minimum", "multiply", "negative", "power", "relu", "sigmoid", "sign", "silu", "sin",
     "softplus", "sqrt", "square", "subtract", "tanh", "where",
 ]  # fmt: skip
@@ -301,10 +301,16 @@ def clip(x, low, high):
     return minimum(maximum(x, low), high)
 
 
+@opaque
 def sign(x):
     """-1, 0 or 1, as a constant: its derivative is 0 wherever it exists."""
-    x = stop_gradient(x)
     return array_module(x).sign(x)
+
+
+@opaque
+def floor(x):
+    """The largest whole number that is not above x, as a constant: its derivative is 0 wherever it exists."""
+    return array_module(x).floor(x)
 
 
 def _share(g, winner, other):

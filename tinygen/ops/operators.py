@@ -1,18 +1,23 @@
-"""What a tracer can do that an array can: operators, indexing and the common methods, each one an operation of this package."""
+"""What a tracer can do that an array can: operators, indexing and the common methods, each one an operation of this package.
 
+And how a program (see autograd/program.py) writes these operations.
+"""
+
+import math
 import operator
+from functools import partial
+
+import numpy as np
 
 from ..autograd.core import Tracer
-from ..autograd.reverse import cast, stop_gradient
+from ..autograd.program import Notation, notations
+from ..autograd.reverse import cast, opaque, stop_gradient, sum_to
 from . import elementwise, linalg, reductions, shape
+from .shape import is_basic
 
 
 def _reflected(operation):
     return lambda self, other: operation(other, self)
-
-
-def _compared(comparison):
-    return lambda self, other: comparison(stop_gradient(self), stop_gradient(other))
 
 
 def _unpacked(numbers):
@@ -31,10 +36,27 @@ for _name, _operation in {
     setattr(Tracer, f"__{_name}__", _operation)
     setattr(Tracer, f"__r{_name}__", _reflected(_operation))
 
-for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
-    setattr(Tracer, f"__{_name}__", _compared(getattr(operator, _name)))
+_converted = opaque(lambda x, dtype=None: x.astype(dtype))
 
-Tracer.__bool__ = lambda self: bool(stop_gradient(self))
+
+def _astype(x, dtype):
+    """x.astype(dtype): to a floating dtype, where a derivative follows x."""
+    return _converted(x, dtype=dtype) if stop_gradient(x) is x else cast(x, dtype=dtype)
+
+
+_constant = {name: opaque(getattr(operator, name)) for name in ("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "invert")}
+for _name, _operation in _constant.items():
+    setattr(Tracer, f"__{_name.rstrip('_')}__", _operation)
+Tracer.__rand__, Tracer.__ror__ = _reflected(_constant["and_"]), _reflected(_constant["or_"])
+
+
+def _truth(x):
+    """bool(x), for those who know it; in a recorded program nobody does, and `__array__` says so."""
+    x = stop_gradient(x)
+    return bool(x.__array__() if type(x) is Tracer else x)
+
+
+Tracer.__bool__ = _truth
 Tracer.__neg__ = elementwise.negative
 Tracer.__abs__ = elementwise.absolute
 Tracer.__getitem__ = shape.index
@@ -42,7 +64,96 @@ Tracer.sum = reductions.sum
 Tracer.mean = reductions.mean
 Tracer.max = reductions.max
 Tracer.min = reductions.min
-Tracer.astype = lambda self, dtype: cast(self, dtype=dtype)
+Tracer.astype = _astype
 Tracer.reshape = lambda self, *lengths: shape.reshape(self, shape=_unpacked(lengths))
 Tracer.transpose = lambda self, *axes: shape.transpose(self, axes=_unpacked(axes) or None)
 Tracer.T = property(shape.transpose)
+
+# Programs
+
+
+def _numpys(name):
+    """The function of NumPy's which a forward looks up."""
+    return lambda *operands: getattr(np, name)
+
+
+def _kernel(name):
+    """The kernel to which a forward hands its arguments, if they are arrays already and not single numbers."""
+
+    def settle(*operands, **static):
+        from .. import kernels
+
+        kernel = getattr(kernels.activations, name)
+        return partial(kernel, **static) if all(getattr(x, "shape", None) for x in operands) else None
+
+    return settle
+
+
+def _summed_to(x, shape=()):
+    rows, rest = math.prod(x.shape[: len(x.shape) - len(shape)]), x.shape[len(x.shape) - len(shape) :]
+    if rest != shape or x.dtype.kind != "f" or not rows * math.prod(rest):
+        return None
+    ones = np.ones(rows, x.dtype)
+
+    def settled(x):
+        if not x.flags.c_contiguous:
+            return sum_to.forward(x, shape=shape)
+        return (ones @ x.reshape(rows, -1)).reshape(shape)
+
+    return settled
+
+
+def _summed(x, axis=None, keepdims=False):
+    return lambda x: x.sum(axis=axis, keepdims=keepdims)
+
+
+def _scattered(g, key=(), shape=()):
+    if not is_basic(key):
+        return None
+    dtype = g.dtype
+
+    def settled(g):
+        x = np.zeros(shape, dtype)
+        x[key] = g
+        return x
+
+    return settled
+
+
+def _concatenated(*arrays, axis=0):
+    return lambda *arrays: np.concatenate(arrays, axis)
+
+
+notations |= {
+    elementwise.add: Notation("{0} + {1}"),
+    elementwise.subtract: Notation("{0} - {1}"),
+    elementwise.multiply: Notation("{0} * {1}"),
+    elementwise.divide: Notation("{0} / {1}"),
+    elementwise.power: Notation("{0} ** {1}"),
+    elementwise.negative: Notation("-{0}"),
+    linalg.matmul: Notation("{0} @ {1}"),
+    shape.index: Notation("{0}[{key}]"),
+    shape.reshape: Notation("{0}.reshape({shape})"),
+    shape.transpose: Notation("{0}.transpose({axes})"),
+    reductions.sum: Notation(settle=_summed),
+    _converted.primitive: Notation("{0}.astype({dtype})"),
+    **{
+        _constant[name].primitive: Notation(f"{{0}} {symbol} {{1}}")
+        for name, symbol in zip(_constant, ("<", "<=", ">", ">=", "==", "!=", "&", "|"))
+    },
+    _constant["invert"].primitive: Notation("~{0}"),
+    **{
+        getattr(elementwise, name): Notation(settle=_numpys(name))
+        for name in ("exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "absolute", "maximum", "minimum", "where")
+    },
+    **{
+        getattr(elementwise, name): Notation(settle=_kernel(name))
+        for name in (
+            *("sigmoid", "softplus", "silu", "gelu", "leaky_relu", "tanh_gradient", "relu_gradient", "sigmoid_gradient"),
+            *("softplus_gradient", "silu_gradient", "gelu_gradient", "leaky_relu_gradient"),
+        )
+    },
+    sum_to: Notation(settle=_summed_to),
+    shape.scatter_add: Notation(settle=_scattered),
+    shape.concatenate: Notation(settle=_concatenated),
+}

@@ -39,7 +39,7 @@ def scatter_add(g, key=(), shape=()):
     """Zeros of `shape`, to which g is added at `key`: the adjoint of `index`. Entries that a key names twice receive both."""
     xp = array_module(g)
     x = xp.zeros(shape, g.dtype)
-    if _is_basic(key):
+    if is_basic(key):
         x[key] = g  # slices name every entry at most once
     elif xp.__name__ == "cupy":
         import cupyx
@@ -76,7 +76,7 @@ def take_along_axis(x, indices, axis=-1):
     return array_module(x).take_along_axis(x, stop_gradient(indices), axis)
 
 
-def _is_basic(key):
+def is_basic(key):
     keys = key if isinstance(key, tuple) else (key,)
     return all(k is None or k is Ellipsis or (isinstance(k, (int, slice)) and not isinstance(k, bool)) for k in keys)
 
@@ -130,7 +130,7 @@ def split(x, sections, axis=-1):
 
 def take(x, indices, axis=0):
     """The slices of x at integer indices along one axis, as rows of an embedding table are looked up."""
-    return x[(slice(None),) * (axis % len(x.shape)) + (indices,)]
+    return index(x, key=(slice(None),) * (axis % len(x.shape)) + (indices,))
 
 
 def expand_dims(x, axis):
