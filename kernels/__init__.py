@@ -9,10 +9,26 @@ definition by one body of tests, over `kernels.tiers("conv2d")`.
 if __name__ == "kernels":
     raise ImportError("kernels: this folder is the package tinygen.kernels; write `from tinygen import kernels`")
 
-from . import activations, adam, attention, bernoulli, categorical, conv2d, erf, gate, group_norm, masked_conv2d, threads
+from . import (
+    activations,
+    adam,
+    attention,
+    bernoulli,
+    bias,
+    categorical,
+    conv2d,
+    erf,
+    gate,
+    group_norm,
+    masked_conv2d,
+    memory,
+    random,
+    raster,
+    threads,
+)
 from .dispatch import tiers
 
 __all__ = [
-    "activations", "adam", "attention", "bernoulli", "categorical", "conv2d", "erf", "gate", "group_norm", "masked_conv2d",
-    "threads", "tiers",
+    "activations", "adam", "attention", "bernoulli", "bias", "categorical", "conv2d", "erf", "gate", "group_norm",
+    "masked_conv2d", "memory", "random", "raster", "threads", "tiers",
 ]  # fmt: skip

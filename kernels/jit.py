@@ -1,6 +1,13 @@
-"""Compile a loop with Numba, and keep the machine code on disk so that the next process need not compile it again."""
+"""Compile a loop with Numba, and keep the machine code on disk so that the next process need not compile it again.
+
+The first run of all compiles for seconds a kernel. On a terminal a line says so, and wherever `announce` asked for it; nothing
+is said, nor compiled, by an import.
+"""
+
+import sys
 
 import numba
+from numba.core import event
 
 # What may be assumed of floating-point sums: multiply-adds may be fused and signs of zero ignored, but the order of
 # operations stays (reassociation would break the rounding tricks of vector_math.py), and NaN and infinity stay what they are.
@@ -13,6 +20,7 @@ def jit(function, assume=SAFE):
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba finds no directory that it may write to: compile in every process instead
+        _listener.cached = False
         return numba.njit(**options)(function)
 
 
@@ -24,3 +32,39 @@ def inline(function):
 def sum_in_any_order(function):
     """A function whose only sums are ones that may be reordered: in the given order, each addition waits for the one before."""
     return jit(function, SAFE | {"reassoc"})
+
+
+def announce():
+    """From now on, say on stderr which kernel is being compiled even where that is no terminal."""
+    _listener.wanted = True
+
+
+class _Listener(event.Listener):
+    """Hears of every compilation, but of no code that comes from the cache; a kernel's is said when its first loop begins."""
+
+    def __init__(self):
+        self.wanted, self.cached = False, True
+        self.depth = 0  # the functions that a loop calls are compiled within it
+        self.said = set()
+
+    def on_start(self, event):
+        self.depth += 1
+        module = event.data["dispatcher"].py_func.__module__
+        if self.depth > 1 or not module.startswith(f"{__package__}.") or not self._heard():
+            return
+        kernel = module.removeprefix(f"{__package__}.").partition(".")[0]
+        if kernel not in self.said:
+            self.said.add(kernel)
+            often = "once" if self.cached else "in every run, for there is no directory to keep them in (set NUMBA_CACHE_DIR)"
+            start = "\r" if sys.stderr.isatty() else ""  # a progress bar may be there
+            print(f"{start}compiling kernels, {often}: {kernel} ...", file=sys.stderr, flush=True)
+
+    def on_end(self, event):
+        self.depth -= 1
+
+    def _heard(self):
+        return self.wanted or (sys.stderr is not None and sys.stderr.isatty())
+
+
+_listener = _Listener()
+event.register("numba:compile", _listener)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [  # a file imports only from floors below its own, or from its own room
     {"kernels"},
     {"tinygen.autograd", "tinygen.backend", "tinygen.files"},
-    {"tinygen.ops"},
+    {"tinygen.ops", "tinygen.flat"},
     {"tinygen.nn", "tinygen.optim", "tinygen.density", "tinygen.distributions", "tinygen.mcmc"},
     {"tinygen.models", "tinygen.data", "tinygen.metrics", "tinygen.train", "tinygen.plot"},
     {"tinygen.derivations"},

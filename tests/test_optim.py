@@ -254,6 +254,12 @@ def test_ema_keeps_dtypes_and_arguments_and_rests_where_nothing_moves():
     assert {leaf.dtype for leaf in tree.flatten(average)[0]} == {np.dtype(np.float32)}
 
 
+@pytest.mark.parametrize("params, place", [({"b": np.ones(3)}, "the root"), ({"a": np.ones(4)}, "a, of shape")])
+def test_an_average_of_other_params_is_refused(params, place):
+    with pytest.raises(ValueError, match=f"ema: average and params differ at {place}"):
+        ema({"a": np.ones(3)}, params, 0.9)
+
+
 @pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
 def test_what_does_not_fit_is_named(optimiser):
     params = {"a": np.ones((2, 3)), "b": np.ones(1)}

@@ -7,8 +7,9 @@ An optimiser is a value, and pure: it holds only its settings, and what it remem
     params, state = optimiser.update(gradients, state, params)
 
 By contract `update` may reuse the buffers of the gradients, so do not read them afterwards; params and state stay as they
-are. A parameter keeps its dtype. A learning rate is a number or a schedule, a function of the number of updates made before:
-0 for the first one. Steps are minus the gradient's way: `update` minimises.
+are. A parameter keeps its dtype. What Adam and `ema` return is flat (flat.py): all numbers side by side, and so one call for
+all leaves together. A learning rate is a number or a schedule, a function of the number of updates made before: 0 for the
+first one. Steps are minus the gradient's way: `update` minimises.
 """
 
 import math
@@ -16,7 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .autograd import tree, value_and_grad
+from . import flat
+from .autograd import capture, tree, value_and_grad
 from .autograd.tree import Array, module
 from .backend import array_module
 
@@ -85,13 +87,17 @@ class Adam:
     def update(self, gradients, state, params):
         from . import kernels  # Numba comes with the first kernel that is used, not with the import
 
-        name = f"{type(self).__name__}.update"
-        columns, structure = _parallel_leaves(name, params, gradients=gradients, m=state.m, v=state.v)
+        layout, p = flat.vectors(params)
+        trees = {"gradients": gradients} if state.is_flat_as(layout) else {"gradients": gradients, "m": state.m, "v": state.v}
+        columns = [layout.gather(other) for other in trees.values()]
+        if None in columns:
+            _parallel_leaves(f"{type(self).__name__}.update", params, **trees)
+        g, m, v = columns if len(columns) == 3 else [*columns, *state.vectors]
         step = int(state.step)
         settings = _rate(self.learning_rate, step), self.beta1, self.beta2, self.eps, self.weight_decay
-        new = [kernels.adam.update(*leaves, step + 1, *settings) for leaves in zip(*columns)]
-        params, m, v = (structure.unflatten([triple[i] for triple in new]) for i in range(3))
-        return params, AdamState(_count(step + 1), m, v)
+        new = [kernels.adam.update(*vectors, step + 1, *settings) for vectors in zip(p, g, m, v)]
+        p, m, v = ([triple[i] for triple in new] for i in range(3))
+        return layout.tree(p), AdamState.of_vectors(_count(step + 1), layout, m, v)
 
 
 @module
@@ -110,6 +116,22 @@ class AdamState:
     step: Array  # how many updates were made
     m: object  # running mean of the gradients, a tree like the parameters
     v: object  # running mean of their squares
+
+    @classmethod
+    def of_vectors(cls, step, layout, m, v):
+        """The state whose m and v are these vectors, as `update` leaves it: their trees are made if somebody asks for them."""
+        state = object.__new__(cls)
+        state.__dict__.update(step=step, layout=layout, vectors=(m, v))
+        return state
+
+    def is_flat_as(self, layout):
+        own = self.__dict__
+        return "vectors" in own and "m" not in own and "v" not in own and own["layout"].same_as(layout)
+
+    def __getattr__(self, name):
+        if name not in ("m", "v") or "vectors" not in self.__dict__:
+            raise AttributeError(f"AdamState has no attribute {name!r}")
+        return self.layout.tree(self.vectors["mv".index(name)])
 
 
 # Schedules: functions of the number of updates made before
@@ -145,13 +167,19 @@ def warm_up(steps, then):
 
 
 def clip_by_global_norm(gradients, limit):
-    """(g min(1, limit / |g|), |g|), with |g| the Euclidean norm of all leaves together, a float (Pascanu et al. 2013).
+    """(g min(1, limit / |g|), |g|), with |g| the Euclidean norm of all leaves together (Pascanu et al. 2013).
 
-    The direction stays. A norm that is not finite makes the result NaN, rather than a step that looks harmless.
+    The direction stays. A norm that is not finite makes the result NaN, rather than a step that looks harmless. |g| is a float;
+    or on a GPU an array without axes there, for which nobody waits.
     """
     _check_positive("clip_by_global_norm", limit)
     leaves = tree.flatten(gradients)[0]
-    norm = math.sqrt(sum(float(array_module(g).square(g, dtype=np.float64).sum()) for g in leaves))  # float32 would overflow
+    xp = array_module(*leaves)
+    norm = xp.sqrt(sum(xp.square(g, dtype=np.float64).sum() for g in leaves))  # float32 would overflow
+    if xp is not np:
+        scale = xp.where(xp.isfinite(norm), xp.minimum(limit / norm, 1.0), math.nan)
+        return tree.map(lambda g: g * scale.astype(g.dtype), gradients), norm
+    norm = float(norm)
     if norm <= limit:
         return gradients, norm
     scale = limit / norm if math.isfinite(norm) else math.nan
@@ -175,14 +203,19 @@ def ema(average, params, decay, step=None):
     if step is not None:
         decay = min(decay, (1 + int(step)) / (10 + int(step)))
     rest = 1.0 - decay
+    layout, averages = flat.vectors(average)
+    new = layout.gather(params)
+    if new is None:
+        _parallel_leaves("ema", params, average=average)
+    return layout.tree([_between(a, p, rest) for a, p in zip(averages, new)])
 
-    def mix(a, p):
-        towards = p - a
-        towards *= rest  # in place in the new array; the parameters may be many
-        towards += a
-        return towards
 
-    return tree.map(mix, average, params)
+def _between(a, p, part):
+    """a + part (p - a), in one new array: the parameters may be many."""
+    towards = p - a
+    towards *= part
+    towards += a
+    return towards
 
 
 # One step of training
@@ -212,8 +245,12 @@ def minimise(loss, optimiser, limit=None, decay=None):
 
     loss(params, batch, rng) returns (scalar, metrics), metrics a dictionary of numbers to report. `limit` clips the gradient's
     global norm, and reports it; `decay` keeps a moving average of the parameters. The state is a `Training`.
+
+    The loss must be pure: what it computes is recorded in the first step, and replayed in the others (autograd/replay.py). If
+    it looks at numbers, as no program can, it is called anew each time, and `step.gradient.reason` says why;
+    `print(step.gradient.program)` shows one that can be replayed.
     """
-    gradient = value_and_grad(loss, has_aux=True)
+    gradient = capture(value_and_grad(loss, has_aux=True), required=False)
 
     def step(state, batch, rng):
         (value, metrics), gradients = gradient(state.params, batch, rng)
@@ -224,6 +261,7 @@ def minimise(loss, optimiser, limit=None, decay=None):
         average = state.average if decay is None else ema(state.average, params, decay, state.optimiser.step)
         return Training(params, remembered, average), metrics
 
+    step.gradient = gradient
     return step
 
 
@@ -254,8 +292,8 @@ def _parallel_leaves(operation, params, **others):
                     break
         if difference is not None:
             raise ValueError(
-                f"{operation}: {name} and params differ at {difference}; take the gradients of these params, and the state "
-                "from init(params)"
+                f"{operation}: {name} and params differ at {difference}; take the gradients or the average of these params, "
+                "and the state from init(params)"
             )
         columns.append(its_leaves)
     return columns, structure

@@ -6,6 +6,7 @@ with dropout that was called without an rng would otherwise quietly train withou
 having `needs` too, and, if it contains a BatchNorm, `initial_statistics` and `on_batch`.)
 """
 
+from ..autograd.core import Primitive
 from ..autograd.tree import module
 from .init import glorot_uniform
 from .linear import Linear
@@ -44,8 +45,14 @@ class Sequential:
     def __call__(self, x, **given):
         """ValueError unless there is an entry of the statistics for each layer."""
         self._require(given)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, **_share(given, layer, i))
+        layers = iter(enumerate(self.layers))
+        for i, layer in layers:
+            following = self.layers[i + 1] if i + 1 < len(self.layers) else None
+            if type(layer) is Linear and type(following) is Primitive:
+                x = layer(x, following)  # a product and what follows it in as few passes as can be
+                next(layers)
+            else:
+                x = layer(x, **_share(given, layer, i))
         return x
 
     def on_batch(self, x, statistics, momentum=0.9, **given):

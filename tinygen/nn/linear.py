@@ -1,7 +1,10 @@
 """Linear maps: of vectors, and of the choices among n things (a choice is a one-hot vector)."""
 
+import numpy as np
+
 from ..autograd.tree import Array, module
-from ..ops import take
+from ..backend import array_module
+from ..ops import affine, opaque, take
 from .doors import require_last_axis
 from .init import glorot_uniform, lecun_normal, zeros
 
@@ -18,11 +21,13 @@ class Linear:
         """Weights by the initialiser, with fans d_in and d_out; biases 0."""
         return cls(initialiser(rng, (d_in, d_out), d_in, d_out), zeros(rng, (d_out,)) if bias else None)
 
-    def __call__(self, x):
-        """ValueError unless the last axis of x has length d_in."""
+    def __call__(self, x, activation=None):
+        """activation(y), at the cost of y where it is one of ops. ValueError unless the last axis of x has length d_in."""
         require_last_axis("Linear", x, self.weight.shape[0], "flatten what belongs to one example: ops.flatten(x, start=1)")
+        if self.bias is not None:
+            return affine(x, self.weight, self.bias, activation)
         y = x @ self.weight
-        return y if self.bias is None else y + self.bias
+        return y if activation is None else activation(y)
 
 
 @module
@@ -41,10 +46,14 @@ class Embedding:
         if getattr(getattr(indices, "dtype", None), "kind", None) not in ("i", "u"):
             seen = getattr(indices, "dtype", type(indices).__name__)
             raise TypeError(f"Embedding: the indices must be an integer array, not {seen}; convert them with .astype(int)")
-        n = self.weight.shape[0]
-        if indices.size and (indices.min() < 0 or indices.max() >= n):
-            raise IndexError(
-                f"Embedding: indices from {indices.min()} to {indices.max()}, but the table has rows 0 to {n - 1}; give it "
-                "more rows, or find where these indices come from (a negative one would silently count from the end)"
-            )
+        _require_rows(indices, self.weight.shape[0])
         return take(self.weight, indices)
+
+
+@opaque
+def _require_rows(indices, n):
+    if array_module(indices) is np and indices.size and (indices.min() < 0 or indices.max() >= n):
+        raise IndexError(
+            f"Embedding: indices from {indices.min()} to {indices.max()}, but the table has rows 0 to {n - 1}; give it more "
+            "rows, or find where these indices come from (a negative one would silently count from the end)"
+        )

@@ -3,8 +3,9 @@
 Names and arguments are NumPy's where NumPy has the function. Call them as `ops.exp`, `ops.sum`: some hide Python's own names.
 """
 
-from ..autograd.reverse import broadcast_to, cast, stop_gradient, sum_to
+from ..autograd.reverse import broadcast_to, cast, opaque, stop_gradient, sum_to
 from . import operators
+from .affine import *
 from .attention import *
 from .convolution import affine_conv2d, conv2d, conv_transpose2d
 from .elementwise import *

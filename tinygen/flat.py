@@ -1,0 +1,116 @@
+r"""Trees that are flat: their numbers lie side by side in one vector for each dtype, and the leaves are views of it.
+
+    vector    | weight of layer 0 . . . . . . | bias | weight of layer 1 . . . . . . | bias |
+    leaves      0, of shape (784, 400)          1      2, of shape (400, 40)           3
+
+What happens to every number alike, a step of an optimiser or a moving average, is then one pass over one vector. A call for
+each leaf would take longer than the arithmetic, unless the leaves are large. In every other way a flat tree is like any other;
+but one leaf of it, as long as somebody holds it, keeps the whole vector alive.
+
+    layout, vectors = flat.vectors(params)        no copy where params came from `layout.tree`
+    [gradient] = layout.gather(gradients)
+    params = layout.tree([p - rate * gradient for p in vectors])
+"""
+
+from itertools import accumulate
+from operator import is_
+from weakref import ref
+
+import numpy as np
+
+from .autograd import tree
+from .backend import array_module
+
+_flat_trees = {}  # by the identity of its first leaf, while that lives: (layout, references to all leaves, vectors)
+
+
+class Layout:
+    """Where the leaves of a tree lie in its vectors, one for each dtype, in the order in which they come in the tree."""
+
+    def __init__(self, structure, leaves):
+        self.structure = structure
+        self.shapes = [leaf.shape for leaf in leaves]
+        self.dtypes = list(dict.fromkeys(leaf.dtype for leaf in leaves))
+        self.members = [[i for i, leaf in enumerate(leaves) if leaf.dtype == dtype] for dtype in self.dtypes]
+        self.places = [None] * len(leaves)  # (which vector, from where, to where, shape)
+        for k, members in enumerate(self.members):
+            ends = [0, *accumulate(leaves[i].size for i in members)]
+            for i, start, end in zip(members, ends, ends[1:]):
+                self.places[i] = k, start, end, leaves[i].shape
+
+    def tree(self, vectors):
+        """The flat tree whose numbers are those of the vectors, which are not copied and must not be written to any more."""
+        leaves = [vectors[k][start:end].reshape(shape) for k, start, end, shape in self.places]
+        if leaves:
+            key = id(leaves[0])
+            first = ref(leaves[0], lambda _: _flat_trees.pop(key, None))
+            _flat_trees[key] = self, [first, *map(ref, leaves[1:])], vectors
+        return self.structure.unflatten(leaves)
+
+    def same_as(self, other):
+        """Whether vectors of one layout are vectors of the other, too."""
+        if self is other:
+            return True
+        alike = self.shapes == other.shapes and self.members == other.members
+        return alike and self.structure.difference(other.structure) is None
+
+    def gather(self, other):
+        """The vectors of a tree of this structure and these shapes, copied together unless it is flat; None if it is neither.
+
+        A vector has the dtype that the leaves at its places have in `other`.
+        """
+        leaves = _leaves(self.structure, other)
+        if leaves is None or [leaf.shape for leaf in leaves] != self.shapes:
+            return None
+        found = _known(leaves)
+        if found and (found[0] is self or found[0].members == self.members):
+            return found[2]
+        return [_joined([leaves[i] for i in members]) for members in self.members]
+
+
+def vectors(params):
+    """The layout of a tree and its vectors: those that it is a view of, or copies where it is not flat."""
+    first = _first_leaf(params)
+    if first is not None and (known := _flat_trees.get(id(first))):
+        layout = known[0]
+        if _known(_leaves(layout.structure, params)):
+            return layout, known[2]
+    leaves, structure = tree.flatten(params)
+    layout = Layout(structure, leaves)
+    return layout, [_joined([leaves[i] for i in members]) for members in layout.members]
+
+
+def _known(leaves):
+    """(layout, references, vectors) if these are all the leaves of a flat tree, otherwise None."""
+    known = _flat_trees.get(id(leaves[0])) if leaves else None
+    same = known and len(known[1]) == len(leaves) and all(map(is_, leaves, [reference() for reference in known[1]]))
+    return known if same else None
+
+
+def _joined(leaves):
+    if len(leaves) == 1:
+        return leaves[0].reshape(-1)
+    return array_module(*leaves).concatenate(leaves, axis=None)
+
+
+def _leaves(structure, other):
+    """The leaves of a tree, if it has the structure, whatever its constants; otherwise None."""
+    leaves = structure.read(other)  # fast, but particular about constants
+    if leaves is None or not (set(map(type, leaves)) <= {np.ndarray} or all(map(tree.is_leaf, leaves))):
+        leaves, its_structure = tree.flatten(other)
+        if structure.difference(its_structure) is not None:
+            return None
+    return leaves
+
+
+def _first_leaf(part):
+    """The first array of a tree, None where there is none."""
+    if tree.is_leaf(part):
+        return part
+    if (names := getattr(type(part), "_keys", None)) is not None:
+        children = (getattr(part, name) for name in names)
+    elif type(part) is dict:
+        children = (part[key] for key in sorted(part))
+    else:
+        children = part if isinstance(part, (tuple, list)) else ()
+    return next((leaf for leaf in map(_first_leaf, children) if leaf is not None), None)
