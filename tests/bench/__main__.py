@@ -2,11 +2,12 @@
 
 A bar is a bound on PyTorch's time over ours: above 1, we are faster. Their time is that of the fastest eager contender, in
 either memory layout and with either Adam. torch.compile and jax.jit stand beside it as further ratios, and are not judged.
+
+With --scaling, time per item against the sizes of batches, images, sequences and layers instead, and where it has a cliff.
 """
 
 import argparse
 import json
-import os
 import platform
 import re
 import sys
@@ -14,38 +15,69 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .cases import cases
-from .contest import OURS, compiler, hold
-
-COLUMNS = {
-    "case": 62, "ours ms": 9, "theirs ms": 9, "which": 31, "ratio": 6, "in rounds": 14, "must / moonshot": 15, "bar": 8,
-    "% of roof": 9, "MiB ours / theirs": 17, "memory": 8, "compiled": 8, "jax": 6,
-}  # fmt: skip
-MEMORY = 1.0, 0.7  # of a step, our peak over theirs: what it must not exceed, and the moonshot
+from .contest import OURS, available, compiler, hold
+from .kernels import roofs
+from .scaling import cliffs, draw, measure, sweeps, table
+from .tables import COLUMNS, line, markdown, row
 
 
 def main(arguments=None):
     chosen = options(arguments)
     print("\n".join(["", *described(chosen), ""]))
-    every = cases(chosen.quick)
-    roof_case, wanted = every[0], [case for case in every if re.search(chosen.only, case.name, re.IGNORECASE)]
+    every = sweeps(chosen.quick) if chosen.scaling else cases(chosen.quick)
+    wanted = [one for one in every if re.search(chosen.only, one.name, re.IGNORECASE)]
     if not wanted:
         sys.exit(f"tests.bench: no case has {chosen.only!r} in its name; there are:\n  " + "\n  ".join(c.name for c in every))
-    results = [hold(roof_case, chosen.threads, chosen.quick, chosen.busy)]
-    roof = max(2 * roof_case.products / seconds for seconds in results[0].seconds.values())
-    print(f"The roof, by a product of matrices: {roof / 1e9:.0f} GFLOP/s.\n")
-    print(line(COLUMNS), line({name: "-" * width for name, width in COLUMNS.items()}), sep="\n")
-    for case in wanted:
-        result = results[0] if case is roof_case else hold(case, chosen.threads, chosen.quick, chosen.busy)
-        if result.seconds:
-            print(line(row(result, roof, judged=not chosen.quick)), flush=True)
-        if result is not results[0]:
-            results.append(result)
-    complaints = [complaint for result in results for complaint in result.complaints]
+    first = {case.name: hold(case, chosen.threads, chosen.quick, chosen.busy) for case in roofs(chosen.quick)}
+    roof = highest([*first.values()])
+    print(f"The roof, by the best round of a product of matrices, or of PyTorch's convolution: {roof / 1e9:.0f} GFLOP/s.\n")
+    results = scale(wanted, roof, chosen) if chosen.scaling else compare(wanted, first, roof, chosen)
+    complaints = [complaint for result in {**first, **results}.values() for complaint in result.complaints]
     print("\n".join(["", *complaints]))
     if chosen.json:
         facts = {"described": [*described(chosen)], "threads": chosen.threads, "roof": roof}
-        Path(chosen.json).write_text(json.dumps({**facts, "results": [result.as_json() for result in results]}, indent=1))
+        told = [result.as_json() for result in {**first, **results}.values()]
+        Path(chosen.json).write_text(json.dumps({**facts, "results": told}, indent=1))
     return bool(complaints)
+
+
+def highest(results):
+    """FLOP/s: the most that somebody reached, who makes the products that he is said to make. Our convolution makes fewer."""
+    reached = [
+        2 * result.case.products / min(rounds)
+        for result in results
+        for name, rounds in result.rounds.items()
+        if result is results[0] or name != OURS.name
+    ]
+    return max(reached, default=float("nan"))
+
+
+def compare(wanted, first, roof, chosen):
+    """Print the table as it grows. {name: result}; those which are in `first` need not be measured again."""
+    print(line(COLUMNS), line({name: "-" * width for name, width in COLUMNS.items()}), sep="\n")
+    results = {}
+    for case in wanted:
+        result = first[case.name] if case.name in first else hold(case, chosen.threads, chosen.quick, chosen.busy)
+        results[case.name] = result
+        if result.rounds:
+            print(line(row(result, roof, judged=not chosen.quick)), flush=True)
+    if chosen.markdown:
+        Path(chosen.markdown).write_text(markdown([*results.values()], roof, judged=not chosen.quick))
+    return results
+
+
+def scale(wanted, roof, chosen):
+    """Print each sweep as it ends, and then the cliffs; draw the figure. {name: result}."""
+    swept = []
+    for sweep in wanted:
+        swept.append((sweep, measure(sweep, chosen.threads, chosen.quick, chosen.busy)))
+        print(table(*swept[-1]), flush=True)
+    found = [cliff for sweep, results in swept for cliff in cliffs(sweep, results)]
+    print("Cliffs, sizes off the tile that take more than 1.3 times as long per item as their neighbour on it:")
+    print("\n".join(found or ["none"]))
+    if chosen.figure:
+        draw(swept, roof, chosen.figure)
+    return {result.case.name: result for _, results in swept for result in results.values()}
 
 
 def options(arguments):
@@ -53,14 +85,22 @@ def options(arguments):
     parser.add_argument("--only", default="", metavar="PATTERN", help="cases whose names match, a regular expression")
     parser.add_argument("--threads", type=int, default=1, help="how many, for each contender; 1 unless told")
     parser.add_argument("--json", metavar="FILE", help="write the medians of every contender and round there, too")
+    parser.add_argument("--markdown", metavar="FILE", help="write the README's table there, too")
+    parser.add_argument("--scaling", action="store_true", help="time per item against size, and a list of cliffs")
+    parser.add_argument("--figure", metavar="FILE", help="with --scaling: draw it there, too")
     parser.add_argument(
         "--quick", action="store_true", help="small arrays, and each but a few times: only to see that all runs"
     )
     parser.add_argument("--busy", action="store_true", help="count processor time, because other programs are running too")
     chosen = parser.parse_args(arguments)
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if not 1 <= chosen.threads <= available:
-        parser.error(f"--threads {chosen.threads}: this process may use {available} processors; give a number from 1 to that")
+    if not 1 <= chosen.threads <= len(available()):
+        parser.error(
+            f"--threads {chosen.threads}: this process may use {len(available())} processors; give a number from 1 to that"
+        )
+    if chosen.figure and not chosen.scaling:
+        parser.error("--figure draws what --scaling measures; give both")
+    if chosen.markdown and chosen.scaling:
+        parser.error("--markdown is the table of the comparison, and --scaling measures something else; give one of them")
     return chosen
 
 
@@ -93,44 +133,6 @@ def processor():
         names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         return names[0] if names else platform.machine()
     return platform.processor() or platform.machine()
-
-
-def row(result, roof, judged):
-    """What the table says of a result, by column."""
-    case, best = result.case, result.best
-    told = {"case": case.name, "ours ms": milliseconds(result.seconds[OURS.name])}
-    if case.products:
-        told["% of roof"] = f"{100 * 2 * case.products / result.seconds[OURS.name] / roof:.0f}"
-    if case.bars:
-        told["must / moonshot"] = "{:g} / {:g}".format(*case.bars)
-    if best:
-        ratio, least, greatest = result.ratio(best)
-        told |= {"theirs ms": milliseconds(result.seconds[best]), "which": best, "ratio": f"{ratio:.3g}"}
-        told["in rounds"] = f"{least:.3g} to {greatest:.3g}"
-        if case.bars and judged:
-            told["bar"] = verdict(ratio, *case.bars)
-        if more := result.memory_ratio():
-            told["MiB ours / theirs"] = " / ".join(f"{result.memory[name] / 2**20:.1f}" for name in (OURS.name, best))
-            if case.step and judged:
-                told["memory"] = verdict(1 / more, *(1 / bar for bar in MEMORY))
-    for column, beginning in ("compiled", "torch.compile"), ("jax", "jax"):
-        if peer := next((name for name in result.seconds if name.startswith(beginning)), None):
-            told[column] = f"{result.ratio(peer)[0]:.3g}"
-    return told
-
-
-def verdict(ratio, must, moonshot):
-    return "moonshot" if ratio >= moonshot else "met" if ratio >= must else "missed"
-
-
-def milliseconds(seconds):
-    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
-
-
-def line(told):
-    """A row of a Markdown table, also to be read as it stands."""
-    told = {name: name for name in COLUMNS} if told is COLUMNS else told
-    return "| " + " | ".join(str(told.get(name, "")).ljust(width) for name, width in COLUMNS.items()) + " |"
 
 
 if __name__ == "__main__":

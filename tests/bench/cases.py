@@ -1,6 +1,7 @@
 """All cases, in the order of the table."""
 
 from . import kernels, steps
+from .scaling import sweeps
 
 
 def cases(quick=False):
@@ -9,4 +10,6 @@ def cases(quick=False):
 
 
 def named(name, quick=False):
-    return next(case for case in cases(quick) if case.name == name)
+    """The case of that name: one of the table, or a size of a sweep."""
+    sizes = (case for sweep in sweeps(quick) for case in sweep.cases.values())
+    return next(case for every in (cases(quick), sizes) for case in every if case.name == name)

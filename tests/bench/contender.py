@@ -1,8 +1,10 @@
-"""A contender's process: it makes one case ready, and then answers questions, a line of JSON each, until there are no more.
+"""A contender's process: it answers questions about cases, a line of JSON each, until there are no more.
 
 check    compute what is compared, and save it
 burst    run for some seconds, after once to warm up: how long each run took
 memory   the peak over three runs, in bytes, or None where the system does not say; the case is gone afterwards
+
+A case is made ready when it is first asked about.
 """
 
 import ctypes
@@ -18,72 +20,75 @@ import numpy as np
 
 
 def main(job):
-    pin(job["threads"])
+    keep_to(job["processors"])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
-    try:
-        ready = Ready(job)
-    except Exception as error:
-        ready = error
+    desk = Desk(job)
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            if isinstance(ready, Exception):
-                raise ready
-            answer = {"answer": getattr(ready, question.pop("question"))(**question)}
+            answer = {"answer": getattr(desk, question.pop("question"))(**question)}
         except Exception as error:
             traceback.print_exception(error)
             answer = {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
         answers.write(json.dumps(answer) + "\n")
 
 
-class Ready:
-    """A case made ready for a contender."""
+class Desk:
+    """Where a contender's cases lie ready: {name: (run, check)}."""
 
     def __init__(self, job):
-        from .cases import named
-        from .contest import Contender
-
-        contender = Contender(**job["contender"])
-        if contender.library == "torch":
-            import torch
-
-            torch.set_num_threads(job["threads"])
+        self.job, self.ready = job, {}
         self.clock = time.process_time if job["busy"] else time.perf_counter
-        self.run, self.compute = named(job["case"], job["quick"]).libraries[contender.library](contender)
 
-    def check(self, path):
-        np.savez(path, **self.compute())
+    def check(self, case, path):
+        _, compute = self._made_ready(case)
+        np.savez(path, **compute())
 
-    def burst(self, seconds):
-        self.run()
+    def burst(self, case, seconds):
+        run, _ = self._made_ready(case)
+        run()
         taken, start = [], self.clock()
         for n in count():
             before = self.clock()
             if n and before - start > seconds:
                 return taken
-            self.run()
+            run()
             taken.append(self.clock() - before)
 
-    def memory(self):
+    def memory(self, case):
+        run, check = self._made_ready(case)
         try:
             give_back_what_is_free()
             with open("/proc/self/clear_refs", "w") as file:
                 file.write("5")  # the peak begins anew
             for _ in range(3):
-                self.run()
+                run()
             peak = resident("VmHWM")
-            del self.run, self.compute
+            del run, check, self.ready[case]
             give_back_what_is_free()
             return peak - resident("VmRSS")
         except OSError:
             return None
 
+    def _made_ready(self, case):
+        if case not in self.ready:
+            from .cases import named
+            from .contest import Contender
 
-def pin(threads):
-    """Keep to the last so many of the processors that this process may use: some libraries count these, and nothing else."""
+            contender = Contender(**self.job["contender"])
+            if contender.library == "torch":
+                import torch
+
+                torch.set_num_threads(len(self.job["processors"]))
+            self.ready[case] = named(case, self.job["quick"]).libraries[contender.library](contender)
+        return self.ready[case]
+
+
+def keep_to(processors):
+    """Run on these and on no others: some libraries count those that they may use, and nothing else."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+        os.sched_setaffinity(0, processors)
 
 
 def give_back_what_is_free():

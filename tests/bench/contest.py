@@ -2,12 +2,16 @@ r"""How a contest is held, so that its figures mean something.
 
     alone         every contender has a process of its own: in a common one, two pools of threads slow one another down, and
                   memory could not be told apart; a new one for each case, so that no case depends on those before it
+                  (but the sizes of one kernel take turns in one process: they are compared with one another)
     alike         before anything is timed, both compute the same numbers from the same weights: |a - b| <= tolerance |a|
                   for the loss and for every gradient, in the Euclidean norm. The tolerance is 1e-4; in a step 1e-2, because
                   of relu: where its input is 0 but for rounding, one lets the whole gradient through and the other nothing
-    in turns      bursts of one contender after another, round after round: a clock that slows down slows all of them
+    in turns      bursts of one contender after another, round after round, forth and back: a clock that slows down slows all
+    in place      all on the same processors, on those of which other programs leave the most
     by the clock  or, where other programs keep the processors busy, by the processor time of all threads of the process
-    medians       over all the calls; and of each round, so that one sees how much the ratio varies
+    medians       a time is the median over rounds of the medians of bursts. A ratio is the median over rounds of the ratio
+                  within a round, whose bursts saw the same machine: a machine that is half as fast from some round on leaves
+                  it alone, but not the ratio of medians over all calls, as a round has more calls when they are quick
     peak memory   the most that was resident in the steps, minus what is resident once the case is dropped: parameters, state,
                   gradients and activations, but not the libraries
 
@@ -20,7 +24,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,6 +77,10 @@ class Case:
     reruns: int = 1
 
     @property
+    def group(self):
+        return "steps" if self.step or self.reruns > 1 else "kernels"
+
+    @property
     def tolerance(self):
         return 1e-2 if self.step else 1e-4
 
@@ -95,24 +105,26 @@ def compiler():
 
 @dataclass
 class Result:
-    """What came of a case: of each contender by name, the medians of its rounds, of all calls, and its peak memory in bytes."""
+    """What came of a case: of each contender by name, the seconds of a run in each round, and its peak memory in bytes."""
 
     case: Case
-    seconds: dict = field(default_factory=dict)
     rounds: dict = field(default_factory=dict)
     memory: dict = field(default_factory=dict)
     complaints: list = field(default_factory=list)
 
+    def seconds(self, name):
+        return median(self.rounds[name])
+
     @property
     def best(self):
         """The name of PyTorch's fastest eager contender, or None: bars are about it."""
-        eager = [name for name in self.seconds if name.startswith("eager")]
-        return min(eager, key=self.seconds.get, default=None)
+        eager = [name for name in self.rounds if name.startswith("eager")]
+        return min(eager, key=lambda name: self.ratio(name)[0], default=None)
 
     def ratio(self, name):
         """Their time over ours, and the least and the greatest over the rounds."""
-        each = [theirs / ours for theirs, ours in zip(self.rounds[name], self.rounds[OURS.name])]
-        return self.seconds[name] / self.seconds[OURS.name], min(each), max(each)
+        each = quotients(self.rounds[name], self.rounds[OURS.name])
+        return median(each), min(each), max(each)
 
     def memory_ratio(self):
         ours, theirs = self.memory.get(OURS.name), self.memory.get(self.best)
@@ -120,7 +132,12 @@ class Result:
 
     def as_json(self):
         case = {name: value for name, value in vars(self.case).items() if name != "libraries"}
-        return {**case, "seconds": self.seconds, "rounds": self.rounds, "memory": self.memory, "complaints": self.complaints}
+        seconds = {name: self.seconds(name) for name in self.rounds}
+        return {**case, "seconds": seconds, "rounds": self.rounds, "memory": self.memory, "complaints": self.complaints}
+
+
+def quotients(a, b):
+    return [x / y for x, y in zip(a, b)]
 
 
 def hold(case, threads=1, quick=False, busy=False):
@@ -128,51 +145,72 @@ def hold(case, threads=1, quick=False, busy=False):
 
     Who fails, or computes other numbers than ours, is out, and a complaint says why.
     """
-    result, running = Result(case), {}
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for contender in case.contenders(quick):
-                running[contender.name] = Process(case.name, contender, threads, quick, busy)
-                complaint = _complaint(running, case.tolerance, Path(folder))
-                if complaint:
-                    result.complaints.append(f"{case.name}: {contender.name}: {complaint}")
-                    running.pop(contender.name).close()
-                    if contender == OURS:
-                        return result
-            _race(running, result, quick)
-        finally:
-            for process in running.values():
-                process.close()
+    (result,) = hold_together([case], 1 if quick else ROUNDS, 0 if quick else SECONDS, threads, quick, busy)
     return result
 
 
-def _complaint(running, tolerance, folder):
-    """What is wrong with the numbers of the contender who came last, or None."""
-    name, process = [*running.items()][-1]
-    try:
-        process.compute(folder / f"{name}.npz")
-    except ContenderFailed as error:
-        return error
-    ours, theirs = (_saved(folder / f"{who}.npz") for who in (OURS.name, name))
-    difference = disagreement(ours, theirs, tolerance)
-    return difference and f"other numbers than ours: {difference}"
+def hold_together(cases, rounds, seconds, threads=1, quick=False, busy=False):
+    """The `Result`s of cases that the same contenders run, each contender in one process, where cases take turns as well."""
+    results, processors = [Result(case) for case in cases], least_busy(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        running = {c.name: Process(c, processors, quick, busy) for c in cases[0].contenders(quick)}
+        try:
+            for result in results:
+                result.rounds = {name: [] for name in _who_agree(running, result, Path(folder))}
+            for n in range(rounds):
+                for result in results if n % 2 == 0 else reversed(results):
+                    _race(running, result, seconds, forth=n % 2 == 0)
+            for result in results:
+                _weigh(running, result)
+                if OURS.name not in result.rounds:  # there is nothing to compare with
+                    result.rounds.clear()
+        finally:
+            for process in running.values():
+                process.close()
+    return results
 
 
-def _saved(path):
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def _race(running, result, quick):
-    bursts = {name: [] for name in running}
-    for _ in range(1 if quick else ROUNDS):
-        for name, process in running.items():
-            bursts[name].append(process.burst(0 if quick else SECONDS))
+def _who_agree(running, result, folder):
+    """The names of those who compute the same numbers as ours: of nobody where ours fails."""
+    computed = {}
     for name, process in running.items():
-        reruns = 1 if name == OURS.name else result.case.reruns
-        result.rounds[name] = [reruns * median(burst) for burst in bursts[name]]
-        result.seconds[name] = reruns * median(sum(bursts[name], []))
-        result.memory[name] = process.memory()
+        try:
+            process.check(result.case.name, folder / f"{name}.npz")
+        except ContenderFailed as error:
+            result.complaints.append(f"{result.case.name}: {name}: {error}")
+            if name == OURS.name:
+                return []
+        else:
+            with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+                computed[name] = dict(arrays)
+    for name in [*computed]:
+        if difference := disagreement(computed[OURS.name], computed[name], result.case.tolerance):
+            result.complaints.append(f"{result.case.name}: {name}: other numbers than ours: {difference}")
+            del computed[name]
+    return [*computed]
+
+
+def _race(running, result, seconds, forth):
+    """One round: a burst of each."""
+    for name in [*result.rounds] if forth else [*reversed(result.rounds)]:
+        with _out_if_it_fails(name, result):
+            reruns = 1 if name == OURS.name else result.case.reruns
+            result.rounds[name].append(reruns * median(running[name].burst(result.case.name, seconds)))
+
+
+def _weigh(running, result):
+    for name in [*result.rounds]:
+        with _out_if_it_fails(name, result):
+            result.memory[name] = running[name].memory(result.case.name)
+
+
+@contextmanager
+def _out_if_it_fails(name, result):
+    try:
+        yield
+    except ContenderFailed as error:
+        result.complaints.append(f"{result.case.name}: {name}: {error}")
+        result.rounds.pop(name, None)
 
 
 def disagreement(ours, theirs, tolerance):
@@ -194,23 +232,25 @@ class ContenderFailed(Exception):
 
 
 class Process:
-    """A contender at work on a case, in a process of its own."""
+    """A contender at work, in a process of its own."""
 
-    def __init__(self, case, contender, threads, quick, busy):
-        job = {"case": case, "contender": asdict(contender), "threads": threads, "quick": quick, "busy": busy}
+    def __init__(self, contender, processors, quick, busy):
+        job = {"contender": asdict(contender), "processors": processors, "quick": quick, "busy": busy}
         command = [sys.executable, "-m", "tests.bench.contender", json.dumps(job)]
         pipe = subprocess.PIPE
-        environment = {**os.environ, **thread_settings(threads)}
+        environment = {**os.environ, **thread_settings(len(processors))}
+        if contender != OURS:  # tinygen, whose weights and batches they use, leaves malloc as it is where a name says so
+            environment["MALLOC_AS_IT_IS"] = "1"
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=environment)
 
-    def compute(self, path):
-        self._ask("check", path=str(path))
+    def check(self, case, path):
+        self._ask("check", case=case, path=str(path))
 
-    def burst(self, seconds):
-        return self._ask("burst", seconds=seconds)
+    def burst(self, case, seconds):
+        return self._ask("burst", case=case, seconds=seconds)
 
-    def memory(self):
-        return self._ask("memory")
+    def memory(self, case):
+        return self._ask("memory", case=case)
 
     def close(self):
         self.process.stdin.close()
@@ -237,3 +277,25 @@ def thread_settings(threads):
     names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"
     xla = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'} intra_op_parallelism_threads={threads}"
     return {**dict.fromkeys(names, str(threads)), "XLA_FLAGS": xla}
+
+
+def available():
+    """The processors that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def least_busy(n, seconds=0.2):
+    """The n of the available processors of which a loop that spins gets the largest part of the time; `seconds` for all."""
+    processors = available()
+    if n >= len(processors) or not hasattr(os, "sched_setaffinity"):
+        return processors[:n]
+    got = {}
+    for processor in processors:
+        os.sched_setaffinity(0, [processor])
+        time.sleep(0)  # the move is made when this process is next given a processor
+        start, used = time.perf_counter(), time.process_time()
+        while time.perf_counter() - start < seconds / len(processors):
+            pass
+        got[processor] = (time.process_time() - used) / (time.perf_counter() - start)
+    os.sched_setaffinity(0, processors)
+    return sorted(sorted(processors, key=got.get)[-n:])

@@ -4,8 +4,6 @@ Arrays are drawn in our layout from one seed, and handed to PyTorch in its own. 
 user would: by `vjp`, and by torch.autograd.
 """
 
-from functools import partial
-
 import numpy as np
 
 from tinygen import Generator, ops, vjp
@@ -20,40 +18,55 @@ IMAGE, WEIGHT = (0, 3, 1, 2), (3, 2, 0, 1)  # PyTorch's axes in terms of ours: (
 WEIGHT_TRANSPOSED = (2, 3, 0, 1)  # (C, O, kh, kw)
 
 
+def roofs(quick=False):
+    """What libraries are fastest at: how fast this machine is. All are cases of the table."""
+    return [product(64)] if quick else [product(2048), convolution(32, 14, 128, 128, forward_only=True, bars=(0.95, 1.6))]
+
+
 def cases(quick=False):
-    convolutions = partial(_convolution, N=2 if quick else 32)
-    yield _product(64 if quick else 2048)
+    few = (lambda n: 2) if quick else (lambda n: n)
+    yield roofs(quick)[0]
     for size, channels in (28, 32), (28, 64), (14, 64), (14, 128), (7, 128):
-        yield convolutions((0.95, 1.6), size, channels, channels, forward_only=True)
-        yield convolutions((0.9, 1.35), size, channels, channels)
-    yield convolutions((0.9, 1.25), 28, 32, 64, stride=2)
-    yield convolutions((0.9, 1.25), 14, 64, 128, kernel=4, stride=2)
-    yield convolutions((0.9, 1.25), 28, 64, 64, kernel=1)
-    yield convolutions((0.9, 1.25), 14, 128, 128, kernel=1)
-    yield _transposed((0.9, 1.25), 2 if quick else 64, 7, 128, 64)
-    yield _transposed((0.9, 1.25), 2 if quick else 64, 14, 64, 32)
-    yield convolutions((2, 4), 28, 1, 32, first=True)
-    yield convolutions((2, 4), 28, 32, 1)
+        yield convolution(few(32), size, channels, channels, forward_only=True, bars=(0.95, 1.6))
+        yield convolution(few(32), size, channels, channels, bars=(0.9, 1.35))
+    yield convolution(few(32), 28, 32, 64, stride=2, bars=(0.9, 1.25))
+    yield convolution(few(32), 14, 64, 128, kernel=4, stride=2, bars=(0.9, 1.25))
+    yield convolution(few(32), 28, 64, 64, kernel=1, bars=(0.9, 1.25))
+    yield convolution(few(32), 14, 128, 128, kernel=1, bars=(0.9, 1.25))
+    yield transposed(few(64), 7, 128, 64, bars=(0.9, 1.25))
+    yield transposed(few(64), 14, 64, 32, bars=(0.9, 1.25))
+    yield convolution(few(32), 28, 1, 32, first=True, bars=(2, 4))
+    yield convolution(few(32), 28, 32, 1, bars=(2, 4))
     for kernel, bars in (3, (1.4, 1.8)), (5, (1.5, 1.85)), (7, (1.5, 1.85)):
-        yield _masked(bars, 2 if quick else 32, 28, 64, kernel)
+        yield masked(few(32), 28, 64, kernel, bars=bars)
     for N, heads, T, D in (16, 4, 256, 32), (8, 8, 512, 64), (4, 4, 1024, 32):
-        yield _attention((1.3, 2.2), 1 if quick else N, heads, T // 32 if quick else T, D)
-    yield _adam((1.3, 2.5), [(64, 64)] * 3)
-    yield _adam((1.3, 2.5), [(784, 400), (400,), (400, 40), (40,), (20, 400), (400,), (400, 784), (784,)])
-    yield _adam((1.3, 2.5), [(1000, 1000)])
+        yield attention(few(N), heads, T // 32 if quick else T, D, bars=(1.3, 2.2))
+    for f, moonshot in ("exp", 3.9), ("tanh", 6.6), ("sigmoid", 1.55), ("silu", 1.55):
+        yield elementwise(f, few(1_000_000), bars=(1.0, moonshot))
+    yield elementwise("silu", few(100_000), gradient=True, bars=(1.0, 1.55))
+    yield softmax(few(4096), 256)
+    yield cross_entropy(few(4096), 256, bars=(1.0, 1.5))
+    yield bits_cross_entropy(few(1_000_000), bars=(1.0, 1.5))
+    yield group_norm(few(32), 28, 64, bars=(1.0, 1.5))
+    yield adam([(64, 64)] * 3, bars=(1.3, 2.5))
+    yield adam([(784, 400), (400,), (400, 40), (40,), (20, 400), (400,), (400, 784), (784,)], bars=(1.3, 2.5))
+    yield adam([(1000, 1000)], bars=(1.3, 2.5))
 
 
-def _product(n):
+# Products and convolutions
+
+
+def product(n, rows=None):
     return _operation(
-        f"product of {n} x {n} matrices",
-        arrays=lambda normal: {"a": normal((n, n)), "b": normal((n, n))},
+        f"product of {rows or n} x {n} and {n} x {n} matrices" if rows else f"product of {n} x {n} matrices",
+        arrays=lambda normal: {"a": normal((rows or n, n)), "b": normal((n, n))},
         ours=lambda a, b: ops.matmul(a, b),
         theirs=lambda F, a, b: a @ b,
-        products=n**3,
+        products=(rows or n) * n**2,
     )
 
 
-def _convolution(bars, size, C, O, N, kernel=3, stride=1, forward_only=False, first=False):
+def convolution(N, size, C, O, kernel=3, stride=1, forward_only=False, first=False, bars=None):
     padding = (kernel - 1) // 2
     rows = (size + 2 * padding - kernel) // stride + 1
     wrt = () if forward_only else ("w",) if first else ("x", "w")  # nobody asks for the gradient of the data
@@ -70,7 +83,7 @@ def _convolution(bars, size, C, O, N, kernel=3, stride=1, forward_only=False, fi
     )
 
 
-def _transposed(bars, N, size, C, O):
+def transposed(N, size, C, O, bars=None):
     return _operation(
         f"conv transposed 4x4 stride 2, {size}x{size}x{C} -> {O}, and gradients",
         arrays=lambda normal: {"x": normal((N, size, size, C)), "w": normal((4, 4, C, O))},
@@ -83,7 +96,7 @@ def _transposed(bars, N, size, C, O):
     )
 
 
-def _masked(bars, N, size, C, kernel):
+def masked(N, size, C, kernel, bars=None):
     """PyTorch has no masked convolution: one multiplies the weights by the mask."""
     taps = live_taps("B", (kernel, kernel))
     mask = np.zeros((kernel, kernel), np.float32)
@@ -100,7 +113,7 @@ def _masked(bars, N, size, C, kernel):
     )
 
 
-def _attention(bars, N, heads, T, D):
+def attention(N, heads, T, D, bars=None):
     shape = (N, heads, T, D)
     return _operation(
         f"causal attention, {heads} heads, T = {T}, D = {D}, and gradients",
@@ -109,6 +122,70 @@ def _attention(bars, N, heads, T, D):
         theirs=lambda F, q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
         wrt=("q", "k", "v"),
         products=7 * N * heads * T * (T + 1) / 2 * D,  # two products forward and five backward, and half of each
+        bars=bars,
+    )
+
+
+# Passes over numbers
+
+
+def elementwise(f, n, gradient=False, bars=None):
+    """f is the function's name in both libraries."""
+    return _operation(
+        f"{f}, {n:,} numbers{', and gradient' if gradient else ''}",
+        arrays=lambda normal: {"x": normal((n,))},
+        ours=lambda x: getattr(ops, f)(x),
+        theirs=lambda F, x: F.silu(x) if f == "silu" else getattr(x, f)(),
+        wrt=("x",) if gradient else (),
+        bars=bars,
+    )
+
+
+def softmax(rows, classes, bars=None):
+    return _operation(
+        f"softmax of {classes}, {rows:,} rows, and gradient",
+        arrays=lambda normal: {"x": normal((rows, classes))},
+        ours=lambda x: ops.softmax(x),
+        theirs=lambda F, x: F.softmax(x, dim=-1),
+        wrt=("x",),
+        bars=bars,
+    )
+
+
+def cross_entropy(rows, classes, bars=None):
+    return _operation(
+        f"softmax cross-entropy of {classes}, {rows:,} rows, and gradient",
+        arrays=lambda normal: {"x": normal((rows, classes)), "k": np.arange(rows) % classes},
+        ours=lambda x, k: -ops.categorical_log_prob(k, x),
+        theirs=lambda F, x, k: F.cross_entropy(x, k, reduction="none"),
+        wrt=("x",),
+        bars=bars,
+    )
+
+
+def bits_cross_entropy(n, bars=None):
+    return _operation(
+        f"sigmoid cross-entropy, {n:,} numbers, and gradient",
+        arrays=lambda normal: {"x": normal((n,)), "bits": (normal((n,)) > 0).astype(np.float32)},
+        ours=lambda x, bits: -ops.bernoulli_log_prob(bits, x),
+        theirs=lambda F, x, bits: F.binary_cross_entropy_with_logits(x, bits, reduction="none"),
+        wrt=("x",),
+        bars=bars,
+    )
+
+
+def group_norm(N, size, C, groups=8, bars=None):
+    def ours(x, affine):
+        y = ops.group_norm(ops.reshape(x, shape=(N, size * size, C)), affine, groups=groups)
+        return ops.reshape(y, shape=x.shape)
+
+    return _operation(
+        f"group norm, {size}x{size}x{C}, {groups} groups, and gradients",
+        arrays=lambda normal: {"x": normal((N, size, size, C)), "affine": normal((2, C))},
+        ours=ours,
+        theirs=lambda F, x, affine: F.group_norm(x, groups, *affine),
+        axes={"x": IMAGE, "y": IMAGE},
+        wrt=("x", "affine"),
         bars=bars,
     )
 
@@ -163,7 +240,7 @@ def _operation(name, arrays, ours, theirs, axes=None, wrt=(), products=None, bar
     return Case(name, {"tinygen": tinygen, "torch": torch}, bars, products, images=bool(axes))
 
 
-def _adam(bars, shapes):
+def adam(shapes, bars=None):
     def tinygen(_):
         rng, optimiser = Generator(0), Adam(0.1)
         start = params = [rng.normal(shape) for shape in shapes]

@@ -4,6 +4,8 @@ A twin (twins_torch.py, twins_jax.py) is the same network and the same loss as o
 takes our weights over by their names, and so the gradients can be compared. All steps are Adam's.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -20,100 +22,134 @@ LEARNING_RATE = 1e-3
 
 
 def cases(quick=False):
-    def few(n):
-        return 2 if quick else n
+    vae_step, flow_step, pixelcnn_step = vae.train_step, flow.train_step, pixelcnn.train_step
+    ddpm_step = partial(ddpm.train_step, limit=None, decay=None)
+    steps = [
+        # network                         a step with it, a batch of     what             must, moonshot
+        (dense_vae(784, 400, 20),         vae_step,       128, bits(784),          (1.3, 1.8)),
+        (dense_vae(2, 64, 2, "gaussian"), vae_step,       128, normal(2),          (3.0, 6.0)),
+        (realnvp(2, 64),                  flow_step,      256, normal(2),          (2.5, 4.0)),
+        (realnvp(64, 128),                flow_step,      256, normal(64),         (1.4, 2.0)),
+        (plain_pixelcnn(levels=2),        pixelcnn_step,   64, bits(28, 28, 1),    (1.5, 1.9)),
+        (convolutional_vae(),             vae_step,       128, bits(28, 28, 1),    (1.1, 1.6)),
+        (dcgan(),                         dcgan_step,     128, uniform(28, 28, 1), (1.0, 1.35)),
+        (unet(),                          ddpm_step,       64, normal(28, 28, 1),  (1.0, 1.5)),
+    ]  # fmt: skip
+    for network, train_step, N, data, bars in steps:
+        yield _step(network, train_step, 2 if quick else N, data, bars)
+    for N in 16, 64:
+        yield _sampling(N, 4 if quick else 28, (500, 1200))
 
-    yield _step(
-        "step: VAE 784-400-20",
-        model=partial(vae.VAE.mlp, shape=(784,), latent=20, hidden=(400,), activation=ops.relu),
-        batch=lambda rng: _bits(rng, few(128), 784),
-        train_step=vae.train_step,
-        in_torch=lambda twins: twins.dense_vae(784, 400, 20),
+
+# Data: what a batch of N is drawn by
+
+
+def bits(*shape):
+    return lambda rng, N: rng.bernoulli(np.full((N, *shape), 0.2, np.float32))
+
+
+def normal(*shape):
+    return lambda rng, N: rng.normal((N, *shape))
+
+
+def uniform(*shape):
+    return lambda rng, N: rng.uniform((N, *shape))
+
+
+# Networks
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model, and its twins in the other libraries."""
+
+    name: str
+    model: Callable  # Generator -> our model
+    in_torch: Callable  # the module twins_torch -> the twin
+    products: int  # multiply-adds of a step, for each example
+    in_jax: str | None = None  # the twin's name in twins_jax
+    images: bool = False
+
+
+def dense_vae(pixels, hidden, latent, likelihood="bernoulli"):
+    gaussian = likelihood == "gaussian"
+    widths = dict(shape=(pixels,), latent=latent, hidden=(hidden,))
+    return Network(
+        f"{'toy VAE' if gaussian else 'VAE'} {pixels}-{hidden}-{latent}",
+        partial(vae.VAE.mlp, **widths, activation=ops.relu, likelihood=likelihood),
+        lambda twins: twins.dense_vae(pixels, hidden, latent, gaussian),
+        THERE_AND_BACK * _products((1, pixels, hidden), (1, hidden, 2 * latent), (1, latent, hidden), (1, hidden, pixels)),
         in_jax="vae",
-        products=3 * few(128) * _products((1, 784, 400), (1, 400, 40), (1, 20, 400), (1, 400, 784)),
-        bars=(1.3, 1.8),
     )
-    yield _step(
-        "step: toy VAE 2-64-2",
-        model=partial(vae.VAE.mlp, shape=(2,), latent=2, hidden=(64,), activation=ops.relu, likelihood="gaussian"),
-        batch=lambda rng: rng.normal((few(128), 2)),
-        train_step=vae.train_step,
-        in_torch=lambda twins: twins.dense_vae(2, 64, 2, gaussian=True),
-        in_jax="vae",
-        products=3 * few(128) * _products((1, 2, 64), (1, 64, 4), (1, 2, 64), (1, 64, 2)),
-        bars=(3, 6),
+
+
+def realnvp(D, width, couplings=8):
+    return Network(
+        f"RealNVP, {D} dimensions, {couplings} couplings of width {width}",
+        partial(flow.Flow.mlp, dimensions=D, hidden=(width, width), activation=ops.relu),
+        lambda twins: twins.Flow(D, width),
+        THERE_AND_BACK * couplings * _products((1, D // 2, width), (1, width, width), (1, width, D)),
+        in_jax="flow",
     )
-    for D, width, bars in (2, 64, (2.5, 4)), (64, 128, (1.4, 2)):
-        layers = (1, D // 2, width), (1, width, width), (1, width, D)
-        yield _step(
-            f"step: RealNVP, {D} dimensions, 8 couplings of width {width}",
-            model=partial(flow.Flow.mlp, dimensions=D, hidden=(width, width), activation=ops.relu),
-            batch=lambda rng, D=D: rng.normal((few(256), D)),
-            train_step=flow.train_step,
-            in_torch=lambda twins, D=D, width=width: twins.Flow(D, width),
-            in_jax="flow",
-            products=3 * few(256) * 8 * _products(*layers),
-            bars=bars,
-        )
-    yield _step(
-        "step: PixelCNN, 64 channels, 6 blocks",
-        model=partial(pixelcnn.PixelCNN.plain, shape=(28, 28, 1), levels=2, channels=64, blocks=few(6)),
-        batch=lambda rng: _bits(rng, few(64), 28, 28, 1),
-        train_step=pixelcnn.train_step,
-        in_torch=lambda twins: twins.PixelCNN(few(6), 2),
+
+
+def plain_pixelcnn(levels, blocks=6, size=28):
+    block, outputs = _products((1, 64, 32), (5, 32, 32), (1, 32, 64)), 1 if levels == 2 else levels
+    pixel = _products((24, 1, 64)) + blocks * block + _products((1, 64, 64), (1, 64, outputs))  # 24 and 5 taps are not masked
+    return Network(
+        f"PixelCNN, 64 channels, {blocks} blocks",
+        partial(pixelcnn.PixelCNN.plain, shape=(size, size, 1), levels=levels, channels=64, blocks=blocks),
+        lambda twins: twins.PixelCNN(blocks, levels),
+        THERE_AND_BACK * size**2 * pixel,
         images=True,
-        products=3 * few(64) * _pixelcnn_products(few(6), 1),
-        bars=(1.5, 1.9),
     )
-    yield _step(
-        "step: convolutional VAE",
-        model=partial(vae.VAE.convolutional, shape=(28, 28, 1), latent=20),
-        batch=lambda rng: _bits(rng, few(128), 28, 28, 1),
-        train_step=vae.train_step,
-        in_torch=lambda twins: twins.convolutional_vae(),
+
+
+def convolutional_vae():
+    encoder = (14**2, 9, 32), (7**2, 9 * 32, 64), (1, 7**2 * 64, 40)
+    decoder = (1, 20, 7**2 * 64), (7**2, 16 * 64, 32), (14**2, 16 * 32, 1)
+    return Network(
+        "convolutional VAE",
+        partial(vae.VAE.convolutional, shape=(28, 28, 1), latent=20),
+        lambda twins: twins.convolutional_vae(),
+        THERE_AND_BACK * _products(*encoder, *decoder),
         images=True,
-        products=3 * few(128) * _products(
-            (14**2, 9, 32), (7**2, 9 * 32, 64), (1, 7**2 * 64, 40),
-            (1, 20, 7**2 * 64), (7**2, 16 * 64, 32), (14**2, 16 * 32, 1),
-        ),
-        bars=(1.1, 1.6),
-    )  # fmt: skip
+    )
+
+
+def dcgan():
     generator = _products((1, 64, 7**2 * 128), (7**2, 16 * 128, 64), (14**2, 16 * 64, 1))
     discriminator = _products((14**2, 16, 64), (7**2, 16 * 64, 128), (1, 7**2 * 128, 1))
-    yield _step(
-        "step: DCGAN",
-        model=partial(gan.GAN.dcgan, shape=(28, 28, 1)),
-        batch=lambda rng: rng.uniform((few(128), 28, 28, 1)),
-        train_step=lambda optimiser: gan.train_step(gan.NON_SATURATING, optimiser, optimiser),
-        begin=lambda model, optimiser: gan.players(model, optimiser, optimiser),
-        in_torch=lambda twins: twins.DCGAN(),
-        images=True,
+    return Network(
+        "DCGAN",
+        partial(gan.GAN.dcgan, shape=(28, 28, 1)),
+        lambda twins: twins.DCGAN(),
         # G forward; D there and back on data and samples; G and D forward, then back through D to the samples, and through G
-        products=few(128) * (4 * generator + 8 * discriminator),
-        bars=(1.0, 1.35),
-    )
-    yield _step(
-        "step: U-Net DDPM, 32 channels",
-        model=partial(ddpm.DDPM.unet, shape=(28, 28, 1), schedule=ddpm.cosine()),
-        batch=lambda rng: rng.normal((few(64), 28, 28, 1)),
-        train_step=partial(ddpm.train_step, limit=None, decay=None),
-        in_torch=lambda twins: twins.DDPM(),
+        4 * generator + 8 * discriminator,
         images=True,
-        products=3 * few(64) * _products(
-            (28**2, 9, 32), (28**2, 9 * 32, 2 * 32), (14**2, 9 * 32, 32),  # down, to half the size,
-            (14**2, 9 * 32, 64), (14**2, 9 * 64, 64), (14**2, 32, 64),  # down,
-            (14**2, 9 * 64, 4 * 64), (14**2, 64, 4 * 64), (14**2, 64, 2 * 14**2),  # two blocks and attention,
-            (14**2, 9 * 128, 64), (14**2, 9 * 64, 64), (14**2, 128, 64), (28**2, 9 * 64, 32),  # up, to twice the size,
-            (28**2, 9 * 64, 32), (28**2, 9 * 32, 32), (28**2, 64, 32), (28**2, 9 * 32, 1),  # up
-        ),
-        bars=(1.0, 1.5),
-    )  # fmt: skip
-    for n in 16, 64:
-        yield _sampling(n, few(7), quick)
+    )
 
 
-def _bits(rng, *shape):
-    return rng.bernoulli(np.full(shape, 0.2, np.float32))
+def dcgan_step(optimiser):
+    return gan.train_step(gan.NON_SATURATING, optimiser, optimiser)
+
+
+def unet():
+    first = (28**2, 9, 32), (28**2, 9 * 32, 2 * 32), (14**2, 9 * 32, 32)  # to half the size
+    down = (14**2, 9 * 32, 64), (14**2, 9 * 64, 64), (14**2, 32, 64)
+    middle = (14**2, 9 * 64, 4 * 64), (14**2, 64, 4 * 64), (14**2, 64, 2 * 14**2)  # two blocks, and attention between them
+    up = (14**2, 9 * 128, 64), (14**2, 9 * 64, 64), (14**2, 128, 64), (28**2, 9 * 64, 32)  # to twice the size
+    last = (28**2, 9 * 64, 32), (28**2, 9 * 32, 32), (28**2, 64, 32), (28**2, 9 * 32, 1)
+    return Network(
+        "U-Net DDPM, 32 channels",
+        partial(ddpm.DDPM.unet, shape=(28, 28, 1), schedule=ddpm.cosine()),
+        lambda twins: twins.DDPM(),
+        THERE_AND_BACK * _products(*first, *down, *middle, *up, *last),
+        images=True,
+    )
+
+
+THERE_AND_BACK = 3  # each product of the way there has two on the way back: for the inputs, and for the weights
 
 
 def _products(*layers):
@@ -121,16 +157,21 @@ def _products(*layers):
     return sum(pixels * inputs * outputs for pixels, inputs, outputs in layers)
 
 
-def _pixelcnn_products(blocks, outputs):
-    block = _products((1, 64, 32), (5, 32, 32), (1, 32, 64))
-    return 28**2 * (24 * 64 + blocks * block + _products((1, 64, 64), (1, 64, outputs)))
+# Cases
 
 
-def _step(name, model, batch, train_step, in_torch, in_jax=None, begin=begin, **facts):
-    """A case of train_step(optimiser), from begin(model, optimiser) on. `in_torch` makes the twin, and `in_jax` names it."""
+def _step(network, train_step, N, data, bars):
+    """A case of train_step(optimiser) on a batch of N."""
+
+    def start(optimiser):
+        model = _made(network.model)
+        return gan.players(model, optimiser, optimiser) if isinstance(model, gan.GAN) else begin(model, optimiser)
+
+    def batch():
+        return data(Generator(1), N)
 
     def tinygen(_):
-        step, state, x = train_step(Adam(LEARNING_RATE)), begin(_made(model), Adam(LEARNING_RATE)), batch(Generator(1))
+        step, state, x = train_step(Adam(LEARNING_RATE)), start(Adam(LEARNING_RATE)), batch()
         rng, number = Generator(2), count()
 
         def run():
@@ -138,7 +179,7 @@ def _step(name, model, batch, train_step, in_torch, in_jax=None, begin=begin, **
             state, _ = step(state, x, rng.at(next(number)))
 
         def check():
-            seen, metrics = train_step(Recorder())(begin(_made(model), Recorder()), x, Generator(2))
+            seen, metrics = train_step(Recorder())(start(Recorder()), x, Generator(2))
             losses = {name: value for name, value in metrics.items() if "loss" in name}
             return losses | _named(seen, "optimiser.")
 
@@ -147,39 +188,38 @@ def _step(name, model, batch, train_step, in_torch, in_jax=None, begin=begin, **
     def torch(contender):
         from . import twins_torch
 
-        weights, x = _named(_made(model)), batch(Generator(1))
-        return twins_torch.ready(in_torch(twins_torch), weights, x, Generator(2), contender, LEARNING_RATE)
+        twin, weights = network.in_torch(twins_torch), _named(_made(network.model))
+        return twins_torch.ready(twin, weights, batch(), Generator(2), contender, LEARNING_RATE)
 
     def jax(_):
         from . import twins_jax
 
-        weights, x = _named(_made(model)), batch(Generator(1))
-        return twins_jax.ready(getattr(twins_jax, in_jax), weights, x, Generator(2), LEARNING_RATE)
+        twin, weights = getattr(twins_jax, network.in_jax), _named(_made(network.model))
+        return twins_jax.ready(twin, weights, batch(), Generator(2), LEARNING_RATE)
 
-    libraries = {"tinygen": tinygen, "torch": torch, **({"jax": jax} if in_jax else {})}
-    return Case(name, libraries, step=True, **facts)
+    libraries = {"tinygen": tinygen, "torch": torch, **({"jax": jax} if network.in_jax else {})}
+    return Case(f"step: {network.name}", libraries, bars, N * network.products, images=network.images, step=True)
 
 
-def _sampling(n, blocks, quick):
+def _sampling(N, size, bars):
     """PyTorch's time is that of the network on all images, once for each pixel, and of nothing else."""
-    size = 4 if quick else 28
-    model = partial(pixelcnn.PixelCNN.plain, shape=(size, size, 1), levels=256, channels=64, blocks=blocks)
+    network = plain_pixelcnn(levels=256, blocks=7, size=size)
 
     def images():
-        return Generator(1).integers(0, 256, (n, size, size, 1)).astype(np.float32)
+        return Generator(1).integers(0, 256, (N, size, size, 1)).astype(np.float32)
 
     def tinygen(_):
-        made = _made(model)
-        return lambda: made.sample(Generator(2), n), lambda: {"logits": made.distribution(images()).logits[:, :, :, 0]}
+        made = _made(network.model)
+        return lambda: made.sample(Generator(2), N), lambda: {"logits": made.distribution(images()).logits[:, :, :, 0]}
 
     def torch(contender):
         from . import twins_torch
 
-        return twins_torch.logits(twins_torch.PixelCNN(blocks, 256), _named(_made(model)), images(), contender)
+        return twins_torch.logits(network.in_torch(twins_torch), _named(_made(network.model)), images(), contender)
 
-    name = f"sampling: PixelCNN, 64 channels, 7 blocks, {n} images of 256 levels"
-    products = n * _pixelcnn_products(blocks, 256)
-    return Case(name, {"tinygen": tinygen, "torch": torch}, (500, 1200), products, images=True, reruns=size**2)
+    name = f"sampling: {network.name}, {N} images of 256 levels"
+    products = N * network.products / THERE_AND_BACK
+    return Case(name, {"tinygen": tinygen, "torch": torch}, bars, products, images=True, reruns=size**2)
 
 
 class Recorder:
