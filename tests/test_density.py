@@ -108,6 +108,12 @@ def test_results_are_one_number_for_each_example(kind, values, seen):
         kind(values)
 
 
+def test_no_examples_have_no_mean():
+    for result in (Exact(np.zeros(0)), Energy(np.zeros(0)), bits_per_dim(LowerBound(np.zeros(0)), 2)):
+        with pytest.raises(ValueError, match=f"{type(result).__name__}.summary: there are no examples"):
+            str(result)
+
+
 def test_results_pass_through_grad_to_any_order():
     x = Generator(0).normal((3, 2), np.float64)
 

@@ -48,9 +48,14 @@ class _PerExample:
         return self._values().shape[0]
 
     def summary(self):
-        """The mean over the examples and its standard error, as Python floats, for reports: no gradient passes."""
+        """The mean over the examples and its standard error, as Python floats, for reports: no gradient passes.
+
+        ValueError where there are no examples.
+        """
         values = stop_gradient(self._values()).astype(float)
         n = len(values)
+        if not n:
+            raise ValueError(f"{type(self).__name__}.summary: there are no examples, and so no mean; is the batch empty?")
         return Summary(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan)
 
 

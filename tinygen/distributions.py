@@ -123,11 +123,7 @@ class Categorical:
                 f"Categorical.log_prob: x has shape {tuple(x.shape)} and the logits {tuple(self.logits.shape)}; x must have "
                 "the logits' shape without its last axis, which holds the classes"
             )
-        if x.size and (x.min() < 0 or x.max() >= n):
-            raise IndexError(
-                f"Categorical.log_prob: x lies in {x.min()} .. {x.max()}, but there are {n} classes, 0 .. {n - 1}; give the "
-                "logits as many classes as the data has"
-            )
+        _require_choices(x, n)
         return ops.categorical_log_prob(x, self.logits)
 
     def sample(self, rng):
@@ -168,6 +164,15 @@ def _kl_bernoulli(q, p):
 def _kl_categorical(q, p):
     r"""\sum_i a_i (log a_i - log b_i)."""
     return ops.sum(q.mean * (ops.log_softmax(q.logits) - ops.log_softmax(p.logits)), axis=-1)
+
+
+@ops.opaque
+def _require_choices(x, n):
+    if array_module(x) is np and x.size and (x.min() < 0 or x.max() >= n):
+        raise IndexError(
+            f"Categorical.log_prob: x lies in {x.min()} .. {x.max()}, but there are {n} classes, 0 .. {n - 1}; give the logits "
+            "as many classes as the data has"
+        )
 
 
 _CLOSED_FORMS = {Gaussian: _kl_gaussian, Bernoulli: _kl_bernoulli, Categorical: _kl_categorical}

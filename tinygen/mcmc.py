@@ -17,7 +17,11 @@ steps dt = h; its own is only near p. For N(0, sigma^2) it has the variance sigm
 h = 2 sigma^2 on it flies apart. (In the literature the step is often epsilon, with h = epsilon^2 / 2: a leapfrog step.)
 
 A density is a function log_density(x) -> (N,) of N states x (N, ...), one for each chain; it need not be normalised, and is
-made of differentiable operations, but for RandomWalk. It may be -inf where p is 0.
+made of differentiable operations, but for RandomWalk. It may be -inf where p is 0. A kernel has two methods, and so has one of
+your own:
+
+    kernel.start(log_density, x) -> Point                          what it will ask for at x
+    kernel.propose(log_density, point, rng) -> (Point, log r)      where the chains would go, and log r (N,)
 
 Sources: Metropolis et al. 1953; Hastings 1970; Duane et al. 1987; Roberts & Tweedie 1996; Neal 2011, *MCMC using Hamiltonian
 dynamics*. The rules: Roberts et al. 1997, Roberts & Rosenthal 1998, Neal 2011 section 5.4.
@@ -136,7 +140,7 @@ class Hamiltonian:
 
     def propose(self, log_density, point, rng):
         velocity = _noise(point.x, rng)
-        new, new_velocity = self.roll(log_density, point, velocity)  # [mcmc.hamiltonian]
+        new, new_velocity = self.roll(log_density, point, velocity)  # [hamiltonian.balance]
         return new, new.log_p - point.log_p + (_squared_length(velocity) - _squared_length(new_velocity)) / 2
 
     def roll(self, log_density, point, velocity):
@@ -146,7 +150,7 @@ class Hamiltonian:
         """
         for _ in range(self.leapfrogs):
             velocity = velocity + self.step / 2 * point.score
-            point = evaluate(log_density, point.x + self.step * velocity)  # [mcmc.reversible]
+            point = evaluate(log_density, point.x + self.step * velocity)  # [hamiltonian.reversible]
             velocity = velocity + self.step / 2 * point.score
         return point, velocity
 
@@ -164,13 +168,14 @@ def walk(kernel, log_density, x, rng):
     """Yield (point, accepts) after each transition, without end: a `Point`, and for each chain whether it moved, bool (N,).
 
     A proposal whose r is not a number, as of a trajectory that flew away, is rejected. TypeError unless x is floating,
-    ValueError unless log_density(x) is (N,), and where p(x) is 0 or no number at the start: no chain could leave from there.
+    ValueError unless log_density(x) is (N,), and where p(x) is 0 or no number at the start, which no chain could leave; on a
+    GPU nobody looks at that.
     """
     if getattr(getattr(x, "dtype", None), "kind", None) != "f" or x.ndim < 1:
         raise TypeError(f"mcmc: the states must be a floating array (N, ...), not {getattr(x, 'dtype', type(x).__name__)}")
     point = kernel.start(log_density, x)
     xp = array_module(x)
-    if point.log_p is not None and not xp.isfinite(point.log_p).all():
+    if xp is np and point.log_p is not None and not np.isfinite(point.log_p).all():
         raise ValueError(
             f"mcmc: log p is {point.log_p[~xp.isfinite(point.log_p)][0]} at the start of a chain; start where p(x) > 0"
         )
@@ -190,7 +195,7 @@ def evaluate(log_density, x):
 
 
 def _choose(accepts, new, old):
-    if accepts.all():
+    if array_module(accepts) is np and accepts.all():  # a GPU would have to be waited for, to save it little
         return new
     return tree.map(lambda a, b: array_module(a).where(accepts.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
 
@@ -205,7 +210,7 @@ def _noise(x, rng):
 
 def _squared_length(v):
     """|v|^2 of each chain, (N,)."""
-    return (v * v).reshape(len(v), -1).sum(axis=1)
+    return (v * v).reshape(len(v), math.prod(v.shape[1:])).sum(axis=1)
 
 
 def _checked(log_p, x):

@@ -90,6 +90,13 @@ def test_errors_say_what_is_wrong(arrays, batch_size, message):
         Batches(arrays, batch_size, seed=0)
 
 
+def test_a_list_of_arrays_and_a_part_of_a_row_are_refused():
+    with pytest.raises(TypeError, match="arrays is a list; give one array, or a tuple"):
+        Batches([np.zeros(9), np.zeros(9)], 1, seed=0)
+    with pytest.raises(TypeError, match="batch_size is 2.0, not an integer"):
+        Batches(np.zeros(9), 2.0, seed=0)
+
+
 def test_steps_count_from_zero():
     with pytest.raises(ValueError, match="-1"):
         Batches(np.zeros(3), 1, seed=0).at(-1)

@@ -126,3 +126,9 @@ def test_errors_say_what_is_wrong(prepare):
         prepare("static", images, 17)
     with pytest.raises(TypeError, match="float32.*uint8"):
         prepare("grey", images.astype(np.float32), 256)
+    with pytest.raises(ValueError, match="data of 1 levels has nothing to tell"):
+        prepare("grey", 0 * images, 1)
+
+
+def test_no_images_are_no_error():
+    assert data.prepare_once("static", np.zeros((0, 2, 2, 1), np.uint8), 2).shape == (0, 2, 2, 1)

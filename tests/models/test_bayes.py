@@ -1,4 +1,4 @@
-"""Generative classifiers against sums over all x, integrals, and the formulas of their posteriors."""
+"""Generative classifiers against sums over all x, and integrals; see also the chain `classifiers`."""
 
 import itertools
 
@@ -70,24 +70,6 @@ def test_the_gaussian_density_is_its_formula_with_the_covariance_of_the_data(see
 
 
 @few
-@given(seed=seeds)
-def test_the_posterior_of_one_covariance_is_a_logistic_regression(seed):
-    model = GaussianDiscriminant.fit(*examples(seed), shared=True)
-    weight = np.linalg.solve(model.cov[0], model.mean.T)
-    bias = model.log_prior - 0.5 * (model.mean.T * weight).sum(axis=0)
-    x = 3 * np.random.default_rng(seed).normal(size=(20, 4))
-    close(model.posterior(x).mean, ops.softmax(x @ weight + bias), atol=1e-12)
-
-
-@few
-@given(seed=seeds)
-def test_the_posterior_of_naive_bayes_is_a_logistic_regression(seed):
-    model = NaiveBayes.fit(*bits(seed))
-    bias = model.log_prior - ops.softplus(model.logits).sum(axis=1)
-    close(model.posterior(ALL_BITS).mean, ops.softmax(ALL_BITS @ model.logits.T + bias), atol=1e-12)
-
-
-@few
 @given(seed=seeds, shared=st.booleans(), missing=st.integers(0, 1))
 def test_what_is_missing_from_numbers_is_integrated_out(seed, shared, missing):
     model = GaussianDiscriminant.fit(*examples(seed, D=2), shared)
@@ -131,9 +113,38 @@ def test_the_error_counts_wrong_labels():
     assert model.error(np.array([[0.5], [5.4], [5.6], [20.0]]), np.array([0, 0, 0, 1])) == 0.25
 
 
-def test_classes_without_examples_and_other_shapes_are_refused():
-    x = np.zeros((4, 2))
-    with pytest.raises(ValueError, match="NaiveBayes.fit: there are no examples of class 1; number the classes from 0"):
-        NaiveBayes.fit(x, np.array([0, 0, 2, 2]))
-    with pytest.raises(ValueError, match=r"GaussianDiscriminant.fit: x \(4, 2\) and labels \(3,\) must be \(N, D\) and \(N,\)"):
-        GaussianDiscriminant.fit(x, np.array([0, 1, 1]), shared=True)
+X, LABELS = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]), np.array([0, 1, 0, 1])
+
+
+def gaussian(x, labels, **settings):
+    return GaussianDiscriminant.fit(x, labels, shared=True, **settings)
+
+
+@pytest.mark.parametrize("call, complaint", [
+    (lambda: NaiveBayes.fit(X, np.array([0, 0, 2, 2])), "there are no examples of class 1; number the classes from 0"),
+    (lambda: gaussian(X, LABELS[:3]), r"GaussianDiscriminant.fit: x \(4, 2\) and labels \(3,\) must be \(N, D\) and \(N,\)"),
+    (lambda: NaiveBayes.fit(X[:0], LABELS[:0]), r"x \(0, 2\) and labels \(0,\) .* with an example at least"),
+    (lambda: NaiveBayes.fit(X, LABELS - 1), "labels must be integers from 0, not int64 from -1"),
+    (lambda: NaiveBayes.fit(X, LABELS / 1), "labels must be integers from 0, not float64"),
+    (lambda: NaiveBayes.fit(np.where(X > 0, np.nan, 0), LABELS), "NaiveBayes.fit: x holds NaN; .* fitted to whole examples"),
+    (lambda: gaussian(np.where(X > 0, np.nan, 0), LABELS), "GaussianDiscriminant.fit: x holds NaN"),
+    (lambda: NaiveBayes.fit(16 * X, LABELS), r"x lies in \[0, 16\], but bits are 0 or 1; binarise it"),
+    (lambda: NaiveBayes.fit(-X, LABELS), r"x lies in \[-1, -?0\]"),
+    (lambda: NaiveBayes.fit(X, LABELS, smoothing=0), "smoothing is 0; it must be positive"),
+    (lambda: NaiveBayes.fit(X, LABELS, smoothing=np.nan), "smoothing is nan"),
+    (lambda: gaussian(X, LABELS, shrinkage=1.1), r"shrinkage is 1.1; it is the sphere's share, in \[0, 1\]"),
+    (lambda: gaussian(X, LABELS, shrinkage=-0.1), "shrinkage is -0.1"),
+    (lambda: GaussianDiscriminant.fit(X, LABELS, shared=False, shrinkage=0), "a covariance is singular, .* larger shrinkage"),
+    (lambda: gaussian(np.ones((4, 2)), LABELS), "examples that vary in all 2 directions"),
+    (lambda: NaiveBayes.fit(X, LABELS).log_prob(X[:, :1]), r"NaiveBayes: x has shape \(4, 1\), .* of vectors, \(N, 2\)"),
+    (lambda: NaiveBayes.fit(X, LABELS).log_prob(16 * X), r"NaiveBayes: x lies in \[0, 16\], but bits are 0 or 1"),
+    (lambda: NaiveBayes.fit(X, LABELS).log_prob(X - 1), r"NaiveBayes: x lies in \[-1, 0\]"),
+    (lambda: gaussian(X, LABELS).log_prob(X[0]), r"GaussianDiscriminant: x has shape \(2,\)"),
+    (lambda: gaussian(X, LABELS).error(X, LABELS[:, None]), r"labels \(4, 1\) for 4 examples; give one for each"),
+    (lambda: NaiveBayes.fit(X, LABELS).sample(Generator(0), 1, np.array([-1])), "1 integers from 0 to 1"),
+    (lambda: NaiveBayes.fit(X, LABELS).sample(Generator(0), 1, np.array([2])), "1 integers from 0 to 1"),
+    (lambda: gaussian(X, LABELS).sample(Generator(0), 3, LABELS), r"3 integers from 0 to 1, one for each example, .*\(4,\)"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused_at_the_door(call, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        call()

@@ -571,16 +571,29 @@ X = np.zeros((3, 2))
     (lambda: DDPM(None, linear(3), (2,), predicts="noise"), "predicts must be one of"),
     (lambda: DDPM(None, linear(3), (2,), variance="learned"), "variance must be one of"),
     (lambda: DDPM.unet(Generator(0), (6, 9, 1), linear(3)), "6 x 9 images cannot be made 2 times smaller"),
+    (lambda: DDPM.unet(Generator(0), (8, 8), linear(3)), r"the shape of an image is \(H, W, C\), not \(8, 8\)"),
+    (lambda: DDPM.unet(Generator(0), (8, 8, 1), linear(3), patch=0), "patch is 0; it must be an integer of at least 1"),
+    (lambda: DDPM.unet(Generator(0), (8, 8, 1), linear(3), channels=()), "levels is 0"),
+    (lambda: DDPM(None, linear(3), (2,), classes=-1), "classes = -1 must be at least 0"),
+    (lambda: DDPM(None, linear(3), (2,), levels=1), "levels = 1 at least 2"),
+    (lambda: both_from("noise", X, X, 0.5), "both_from: kind must be one of"),
+    (lambda: target("noise", X, X, 0.5), "target: kind must be one of"),
     (lambda: MODEL.loss(np.zeros((3, 4)), Generator(0)), r"shape \(4,\).*made for \(2,\)"),
     (lambda: MODEL.loss(X, Generator(0), np.array([0, 1, 3])), "from 0 to 2"),
     (lambda: MODEL.loss(X, Generator(0), np.array([0.0, 1, 2])), "3 integers"),
     (lambda: MODEL.sample(Generator(0), 3, np.array([0, 1])), "3 integers"),
-    (lambda: gaussian_model(linear(3)).sample(Generator(0), 1, np.array([0])), "made for 0 classes"),
+    (lambda: gaussian_model(linear(3)).sample(Generator(0), 1, np.array([0])), "made without classes; leave the labels out"),
+    (lambda: MODEL.loss(X, Generator(0), drop=1.5), r"drop is 1.5; it is the probability .* in \[0, 1\]"),
+    (lambda: MODEL.loss(X, Generator(0), drop=math.nan), "drop is nan"),
+    (lambda: MODEL.denoise(X, 1), r"integers in 1 \.\. 6, or one for all examples; got 1"),
+    (lambda: MODEL.denoise(X, np.array([1.0])), r"integers in 1 \.\. 6"),
     (lambda: MODEL.denoise(X, np.array([0, 1, 2])), r"integers in 1 \.\. 6"),
     (lambda: MODEL.denoise(X, np.array([1, 2, 7])), r"integers in 1 \.\. 6"),
     (lambda: MODEL.denoise(X, np.array([1, 2])), "or one for all"),
     (lambda: MODEL.bound(X, Generator(0), terms=0), "bound nothing"),
     (lambda: MODEL.sample_ddim(Generator(0), 1, times=0), "end in 6"),
+    (lambda: MODEL.sample_ddim(Generator(0), 1, 6, eta=1.5), "eta is 1.5, but there is noise for 0 to 1"),
+    (lambda: MODEL.sample_ddim(Generator(0), 1, 6, eta=-0.1), "eta is -0.1"),
     (lambda: MODEL.sample_ddim(Generator(0), 1, times=7), "end in 6"),
     (lambda: MODEL.sample_ddim(Generator(0), 1, times=[1, 3]), "end in 6"),
     (lambda: MODEL.sample_ddim(Generator(0), 1, times=[3, 1, 6]), "increasing"),
@@ -589,3 +602,15 @@ X = np.zeros((3, 2))
 def test_what_does_not_fit_is_refused_at_the_door(call, complaint):
     with pytest.raises(ValueError, match=complaint):
         call()
+
+
+def test_integers_are_refused_where_noise_is_added_to_them():
+    for use in (lambda x: MODEL.loss(x, Generator(0)), lambda x: MODEL.bound(x, Generator(0))):
+        with pytest.raises(TypeError, match="x holds int64; .* scale grey levels with to_signed"):
+            use(X.astype(int))
+
+
+def test_numbers_of_steps_may_be_integers_of_numpy():
+    assert linear(np.int64(6)).T == 6
+    same = [MODEL.sample_ddim(Generator(0), 2, times) for times in (3, np.int64(3))]
+    np.testing.assert_array_equal(*same)

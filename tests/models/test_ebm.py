@@ -376,6 +376,29 @@ def test_a_pixel_that_never_changes_is_refused():
         EBM.mlp(Generator(0), (2, 2, 1), std=np.array([1, 0, 1, 1]).reshape(2, 2, 1))
 
 
+def test_data_with_nan_make_no_model():
+    for name in ("mean", "std"):
+        with pytest.raises(ValueError, match="EBM: (mean and std must be finite|the smallest std is nan)"):
+            EBM.mlp(Generator(0), (2,), **{name: np.array([1.0, math.nan])})
+
+
+def test_a_sum_over_no_states_or_of_no_volume_is_refused():
+    for points, volume in ((np.zeros((0, 2, 2, 1)), 1.0), (BITS, 0.0), (BITS, math.nan)):
+        with pytest.raises(ValueError, match=f"EBM.log_partition: {len(points)} points of volume {volume}; give one or more"):
+            small_mlp().log_partition(points, volume)
+
+
+def test_networks_that_cannot_be_made_are_refused():
+    with pytest.raises(ValueError, match="EBM.mlp: frequencies are those of the first hidden layer, and there is none"):
+        EBM.mlp(Generator(0), (2,), hidden=(), frequencies=(1.0, 2.0))
+    with pytest.raises(ValueError, match=r"EBM.convolutional: the shape of an image is \(H, W, C\), not \(8, 8\)"):
+        EBM.convolutional(Generator(0), (8, 8))
+
+
+def test_no_samples_are_no_error():
+    assert small_mlp().sample(Generator(0), 0, steps=1).shape == (0, 2, 2, 1)
+
+
 def test_too_few_chains_and_wrong_fractions_are_refused():
     state = ebm.start(small_mlp(), SGD(1e-3), Generator(0), chains=3)
     with pytest.raises(ValueError, match="a batch of 16 examples needs as many chains, and there are 3"):

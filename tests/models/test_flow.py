@@ -453,9 +453,9 @@ def test_an_odd_number_of_channels_cannot_be_halved(make):
         Flow.mlp(Generator(0), 3)
 
 
-@pytest.mark.parametrize("shape, scales", [((6, 8, 1), 3), ((8, 6, 1), 3), ((5, 4, 1), 2), ((4, 4, 1), 0)])
+@pytest.mark.parametrize("shape, scales", [((6, 8, 1), 3), ((8, 6, 1), 3), ((5, 4, 1), 2)])
 def test_sizes_that_cannot_be_halved_are_refused_with_a_way_out(shape, scales):
-    with pytest.raises(ValueError, match="cannot be halved .* times; pad them to a multiple of .*, or take fewer scales"):
+    with pytest.raises(ValueError, match="cannot be made . times smaller; pad them to a multiple of .*, or take fewer scales"):
         Flow.convolutional(Generator(0), shape, scales)
 
 
@@ -467,10 +467,20 @@ def test_examples_and_latents_of_another_shape_are_refused():
         flow.to_data(np.zeros((1, 4, 4, 1)))
 
 
+def test_grey_levels_without_noise_are_refused_as_their_type_cannot_hold_a_determinant():
+    flow = Flow.mlp(Generator(0), 2, before=(Rescale(0.0, 256.0),))
+    for dtype in (np.uint8, np.int64):
+        with pytest.raises(TypeError, match=f"density of real numbers, and x holds {np.dtype(dtype)}; dequantise grey levels"):
+            flow.log_prob(np.array([[3, 4]], dtype))
+
+
 @pytest.mark.parametrize("make, complaint", [
     (lambda: Flow.mlp(Generator(0), 4, kind="quadratic"), "kind must be 'additive', 'affine' or 'spline', not 'quadratic'"),
     (lambda: Flow.mlp(Generator(0), 4, mask="stripes"), "mask must be 'halves' or 'checkerboard', not 'stripes'"),
-    (lambda: Flow.convolutional(Generator(0), (4, 4, 1), width=0), "couplings = 3 and width = 0 must be at least 1"),
+    (lambda: Flow.convolutional(Generator(0), (4, 4, 1), width=0), "width is 0; it must be an integer of at least 1"),
+    (lambda: Flow.convolutional(Generator(0), (4, 4, 1), scales=0), "scales is 0; it must be an integer of at least 1"),
+    (lambda: Flow.convolutional(Generator(0), (4, 4)), r"the shape of an image is \(H, W, C\), not \(4, 4\)"),
+    (lambda: Flow.mlp(Generator(0), 0), "dimensions is 0"),
     (lambda: Flow.mlp(Generator(0), 4, waves=-1), "waves = -1 must be at least 0"),
     (lambda: Spline(bins=0), "Spline: bins = 0 must be at least 1, and reach = 5.0 positive"),
     (lambda: Spline(reach=0.0), "reach = 0.0 positive"),

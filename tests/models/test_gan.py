@@ -504,6 +504,14 @@ def test_batches_of_another_shape_are_refused():
             step(state, np.zeros((n, 2)), Generator(0))
 
 
+def test_networks_that_cannot_be_made_are_refused():
+    for make, shape in ((GAN.mlp, (2,)), (GAN.dcgan, (8, 8, 1))):
+        with pytest.raises(ValueError, match=f"GAN.{make.__name__}: latent is 0; it must be an integer of at least 1"):
+            make(Generator(0), shape, 0)
+    with pytest.raises(ValueError, match="GAN.mlp: waves is -1; it is a number of frequencies, 0 or more"):
+        GAN.mlp(Generator(0), (2,), 2, waves=-1)
+
+
 def test_rounds_and_settings_out_of_range_are_refused():
     optimiser = SGD(0.1)
     for rounds in (0, -1):
@@ -519,5 +527,7 @@ def test_rounds_and_settings_out_of_range_are_refused():
 
 @pytest.mark.parametrize("shape", [(6, 8, 1), (8, 6, 1)])
 def test_sizes_that_cannot_be_halved_are_refused_with_a_way_out(shape):
-    with pytest.raises(ValueError, match=r"images cannot be halved 2 times; give fewer channels, or pad"):
+    with pytest.raises(
+        ValueError, match="images cannot be made 4 times smaller; pad them to a multiple of 4, or give fewer channels"
+    ):
         GAN.dcgan(Generator(0), shape, 2, channels=(8, 8))

@@ -202,9 +202,41 @@ def test_cached_sampling_is_naive_sampling_for_every_kernel(make, first_kernel, 
 
 
 @both
+@heads
+@pytest.mark.parametrize("known", [0, 7, 20])
+def test_the_kernel_draws_the_same_images_from_the_same_random_numbers(make, levels, classes, known):
+    """In float32, where the probabilities differ by rounding: another level is drawn once in a million pixels."""
+    model = tree.map(lambda leaf: leaf.astype(np.float32), scrambled(make((5, 4, 1), levels, classes, first_kernel=5)))
+    x, labels = Generator(3).integers(0, levels, (37, 5, 4, 1)).astype(np.uint8), labels_for(model, 37)
+    assert model._program(x, labels) is not None
+    by_kernel, by_python = Generator(4), Generator(4)
+    drawn, expected = model.complete(by_kernel, x, known, labels), model._draw(by_python, x, known, labels)
+    assert drawn.dtype == np.uint8 and np.array_equal(drawn, expected)
+    assert by_kernel.uniform() == by_python.uniform()  # and as many of them
+    assert np.array_equal(expected, naive_sample(model, Generator(4), x, known, labels))
+
+
+@both
+@sizes
+def test_the_kernel_draws_the_same_images_for_every_size(make, first_kernel, kernel):
+    model = tree.map(np.float32, scrambled(make((4, 6, 1), first_kernel=first_kernel, kernel=kernel)))
+    x = np.zeros((5, 4, 6, 1), np.float32)
+    assert np.array_equal(model.complete(Generator(4), x, 0), model._draw(Generator(4), x, 0, None))
+
+
+def test_the_kernel_is_for_float32_and_for_what_it_knows(monkeypatch):
+    model, x = plain((3, 3, 1)), np.zeros((2, 3, 3, 1), np.float32)
+    assert model._program(x, None) is not None
+    assert scrambled(model)._program(x, None) is None
+    assert plain((3, 3, 1), first_kernel=1)._program(x, None) is None  # of a 1 x 1 kernel, mask A leaves nothing
+    monkeypatch.setattr(ops, "relu", ops.softplus)
+    assert model._program(x, None) is None and model.sample(Generator(0), 2).shape == (2, 3, 3, 1)
+
+
+@both
 def test_every_activation_is_computed_once(make, monkeypatch):
     """Counting the pixels at which each masked layer is evaluated: those of one image, no more."""
-    model, counts, at = make((5, 4, 1)), {}, Memory.at
+    model, counts, at = scrambled(make((5, 4, 1))), {}, Memory.at
 
     def counting(memory, row, columns):
         convolve = at(memory, row, columns)

@@ -489,8 +489,21 @@ def test_images_of_another_shape_are_refused():
 
 @pytest.mark.parametrize("shape", [(6, 8, 1), (8, 6, 1)])
 def test_sizes_that_cannot_be_halved_are_refused_with_a_way_out(shape):
-    with pytest.raises(ValueError, match="cannot be halved 2 times; pad them to a multiple of 4, or give fewer channels"):
+    with pytest.raises(ValueError, match="cannot be made 4 times smaller; pad them to a multiple of 4, or give fewer channels"):
         VAE.convolutional(Generator(0), shape, 2, channels=(4, 8))
+
+
+def test_latents_of_another_number_are_refused_and_a_model_without_any():
+    with pytest.raises(ValueError, match=r"VAE: z has shape \(2, 4\), but the latents of this model are \(..., 2\)"):
+        small_mlp().decode(np.zeros((2, 4)))
+    for make in (VAE.mlp, VAE.convolutional):
+        with pytest.raises(ValueError, match=rf"VAE.{make.__name__}: latent is 0; it must be an integer of at least 1"):
+            make(Generator(0), (4, 4, 1), 0)
+
+
+def test_no_images_have_no_bounds():
+    model = small_mlp()
+    assert model.log_prob_estimate(np.zeros((0, *model.shape)), Generator(0), 3).nats.shape == (0,)
 
 
 @pytest.mark.parametrize("make", [VAE.mlp, VAE.convolutional])

@@ -89,3 +89,11 @@ def test_both_keep_float32_and_refuse_what_is_not_an_image_of_their_channels(lay
         layer(np.ones((1, 4, 4, 2), np.float32))
     with pytest.raises(ValueError, match=rf"{name}: x has shape \(4, 4, 3\), but images are \(N, H, W, 3\); .*x\[None\]"):
         layer(np.ones((4, 4, 3), np.float32))
+
+
+@pytest.mark.parametrize("layer", [Conv2d, ConvTranspose2d])
+@pytest.mark.parametrize("wrong", [{"c_in": 0}, {"c_out": 0}, {"kernel": 0}, {"stride": 0}, {"kernel": 1.5}])
+def test_sizes_below_1_are_refused(layer, wrong):
+    ((name, size),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{layer.__name__}: {name} is {size}; it must be an integer of at least 1"):
+        layer.init(Generator(0), **{"c_in": 1, "c_out": 1, **wrong})

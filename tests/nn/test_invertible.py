@@ -17,6 +17,12 @@ def test_scaling_multiplies_each_number_by_its_own_factor():
     close(log_det, [math.log(8)] * 2)
 
 
+def test_a_scale_for_another_number_of_numbers_is_refused_and_not_spread():
+    for use in (Scaling(np.ones(1)).to_latent, Scaling(np.ones(1)).to_data, Scaling(np.ones((1, 3))).to_latent):
+        with pytest.raises(ValueError, match=r"Scaling: examples have shape \(3,\), and s \(1"):
+            use(np.zeros((2, 3)))
+
+
 def test_a_permutation_takes_from_where_it_says_and_puts_back():
     x = Generator(0).normal((2, 3, 4), np.float64)
     z, _ = Permutation((2, 0, 3, 1)).to_latent(x)

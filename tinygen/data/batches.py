@@ -4,6 +4,8 @@ Batch number `step` is a function of (seed, step) and of nothing else, so the po
 a run that is resumed goes on with the batches that it would have seen, and no iterator has a state to be saved.
 """
 
+import numpy as np
+
 from ..backend import Generator, array_module
 
 # A training loop draws its noise from Generator(seed).at(step): data come from streams far beyond, or they would be that noise
@@ -16,16 +18,21 @@ class Batches:
     arrays: one array (N, ...), or a tuple of them, whose rows stay together. Every row comes at most once in an epoch. The
     shapes of all batches are equal, so the N mod batch_size rows that are left over when an epoch ends are not seen in it;
     they are others in every epoch, and none if batch_size divides N.
-    ValueError if there are no rows, if the arrays' lengths differ, or if batch_size is not within 1 .. N.
+    TypeError for a list of arrays, or a batch_size that is no integer. ValueError if there are no rows, if the arrays' lengths
+    differ, or if batch_size is not within 1 .. N.
     """
 
     def __init__(self, arrays, batch_size, seed):
+        if isinstance(arrays, list):
+            raise TypeError("Batches: arrays is a list; give one array, or a tuple of arrays whose rows stay together")
         lengths = [len(array) for array in arrays] if isinstance(arrays, tuple) else [len(arrays)]
         if not lengths or not all(lengths):
             raise ValueError(f"Batches: there are no {'rows' if lengths else 'arrays'} to make batches of")
         if len(set(lengths)) > 1:
             raise ValueError(f"Batches: the arrays have {lengths} rows; give arrays of equal length")
         n = lengths[0]
+        if not isinstance(batch_size, (int, np.integer)):
+            raise TypeError(f"Batches: batch_size is {batch_size!r}, not an integer")
         if not 1 <= batch_size <= n:
             raise ValueError(f"Batches: batch_size is {batch_size}; give one from 1 to the number of rows, {n}")
         self.arrays, self.batch_size, self.n = arrays, batch_size, n

@@ -16,8 +16,11 @@ image is the same on every machine, in whatever batch, order or subset it comes,
 Larochelle & Murray 2011 published it is another draw of the same variable.)
 """
 
+import math
+
 import numpy as np
 
+from .. import ops
 from ..backend import array_module
 
 SEED = 28  # of the noise that belongs to an image; another would make another static data set, as good as this one
@@ -27,7 +30,7 @@ def prepare(name, images, levels, rng):
     """x of the named preparation, for training: `static` gives each image its one draw, the others draw from rng.
 
     images uint8 (N, H, W, C) of grey levels below `levels` -> float32 of the same shape.
-    ValueError for an unknown name, TypeError for images that are not uint8, ValueError for grey levels out of range.
+    ValueError for an unknown name, fewer than 2 levels, and grey levels out of range; TypeError for images that are not uint8.
     """
     preparation, g = _preparation(name), _grey_levels(images, levels)
     return preparation(g, levels, own_noise(images) if name == "static" else rng.uniform(images.shape, np.float32))
@@ -54,8 +57,7 @@ def dequantised(g, levels, u):
     A float32 has 24 bits: 8 for the grey level leave 16 for the noise. With more, g + u would be rounded up to the next grey
     level now and then, and x to 1. The middle keeps the mean at 1/2, and x off 0, where a logit is infinite.
     """
-    xp = array_module(u)
-    return (g + (xp.floor(u * 2**15) + 0.5) / 2**15) / levels
+    return (g + (ops.floor(u * 2**15) + 0.5) / 2**15) / levels
 
 
 def grey(g, levels, u):
@@ -72,7 +74,7 @@ def own_noise(images):
     A function of the image: a stretch of the SplitMix64 sequence (Steele et al. 2014) that begins at a hash of the image.
     """
     xp = array_module(images)
-    flat = images.reshape(len(images), -1).astype(np.uint64)
+    flat = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.uint64)
     pixel = xp.arange(1, flat.shape[1] + 1, dtype=np.uint64)
     start = _splitmix((flat * _splitmix(pixel + np.uint64(SEED << 32))).sum(axis=1, dtype=np.uint64))
     bits = _splitmix(start[:, None] + pixel) >> np.uint64(40)  # the upper 24: what a float32 can hold
@@ -96,6 +98,13 @@ def _preparation(name):
 def _grey_levels(images, levels):
     if images.dtype != np.uint8:
         raise TypeError(f"prepare: images hold {images.dtype}, but grey levels are uint8; give the images as `load` does")
-    if images.size and images.max() >= levels:
-        raise ValueError(f"prepare: grey level {images.max()} in data of {levels} levels; give the levels of its `Images`")
+    if levels < 2:
+        raise ValueError(f"prepare: data of {levels} levels has nothing to tell; there are at least 2, black and white")
+    _require_below(images, levels)
     return images.astype(np.float32)
+
+
+@ops.opaque
+def _require_below(images, levels):
+    if array_module(images) is np and images.size and images.max() >= levels:  # on a GPU nobody looks, and waits
+        raise ValueError(f"prepare: grey level {images.max()} in data of {levels} levels; give the levels of its `Images`")

@@ -20,8 +20,7 @@ from ..backend import Generator
 from ..kernels import attention as kernel
 from ..nn import SelfAttention, sinusoids
 from .chain import Chain
-from .change_of_variables import disturbed
-from .instances import numbers, vectors
+from .instances import disturbed, numbers, vectors
 
 STEP = 1e-30  # along the imaginary axis
 

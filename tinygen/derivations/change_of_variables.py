@@ -4,7 +4,8 @@ r"""What a density becomes when its variable is mapped, and so what a normalisin
 
 First in one dimension, by substitution under the integral; then in the plane, where areas are integrals around a boundary; from
 there on the Jacobian J = df/dx is made by force, a row for each number of f(x), and its determinant by elimination. All flows
-and layers are those that are trained. The last steps lead from densities of pixels to the bits that a grey level costs.
+are those that are trained; why their own determinants are cheap is in the chain couplings. The last steps lead from
+densities of pixels to the bits that a grey level costs.
 """
 
 import math
@@ -14,16 +15,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from .. import ops
-from ..autograd import grad, jacobian, jvp, tree
+from ..autograd import jacobian, jvp
 from ..backend import Generator
 from ..data.preparation import dequantised
 from ..density import bits_per_dim
 from ..models import flow as model
-from ..nn import mlp
-from ..nn.invertible import Logit, Permutation, Rescale, Scaling, Squeeze
-from ..nn.splines import FLOOR
+from ..nn.invertible import Logit, Permutation, Rescale, Scaling
 from .chain import Chain
-from .instances import numbers, vectors
+from .instances import disturbed, numbers, vectors
 
 
 @dataclass
@@ -55,13 +54,6 @@ def log_abs_det(J):
 
 
 @st.composite
-def disturbed(draw, made, largest=1.0):
-    """The model in float64 with random numbers of a drawn size, 0 among them, for all of its parameters."""
-    rng, size = Generator(draw(st.integers(0, 999))), draw(numbers(0, largest))
-    return tree.map(lambda leaf: size * rng.normal(leaf.shape, np.float64), made)
-
-
-@st.composite
 def vector_flows(draw, dimensions=(2, 4), kinds=("additive", "affine", "spline")):
     """Flows of two or three couplings on a point of R^D."""
     D, kind = draw(st.sampled_from(dimensions)), draw(st.sampled_from(kinds))
@@ -77,16 +69,6 @@ def image_flows(draw):
     kind = draw(st.sampled_from(["additive", "affine"]))
     made = model.Flow.convolutional(Generator(0), (2, 2, 1), couplings=1, width=2, activation=ops.tanh, kind=kind)
     return Mapped(draw(disturbed(made)), draw(vectors((1, 2, 2, 1))))
-
-
-@st.composite
-def couplings(draw, *kinds):
-    """One coupling that keeps every other number of x (1, D)."""
-    D = draw(st.integers(2, 4))
-    laws = {"additive": model.Additive(), "affine": model.Affine(draw(vectors(D))), "spline": model.Spline(bins=2)}
-    law = laws[draw(st.sampled_from(kinds))]
-    network = draw(disturbed(mlp(Generator(0), (D, 3, law.parameters * D), ops.tanh)))
-    return Mapped(model.Coupling(network, law, model.Checkerboard(draw(st.integers(0, 1)))), draw(vectors((1, D))))
 
 
 @st.composite
@@ -111,7 +93,7 @@ def nodes(low, high, n=40):
 
 change_of_variables = Chain(
     "change_of_variables",
-    "The density of a mapped variable, from substitution to couplings; and from densities of pixels to bits of grey levels.",
+    "The density of a mapped variable, from substitution to whole flows; and from densities of pixels to bits of grey levels.",
     "Dinh et al. 2017 (RealNVP)",
     st.one_of(vector_flows(), image_flows()),
 )
@@ -266,250 +248,6 @@ def composition(m):
 def _(m):
     total = sum(log_abs_det(Mapped(layer, m.x).jacobian()) for layer in m.map.chain.layers)
     return np.array([log_abs_det(m.jacobian()), m.log_det()]), np.full(2, total)
-
-
-# Layers whose determinants are cheap
-
-
-@change_of_variables.equal(
-    "triangular",
-    r"\frac{\partial z_{\mathrm{kept}}}{\partial x_{\mathrm{moved}}} = 0, \quad \det J = \prod_i J_{ii}",
-    because="what is kept depends on nothing else, and what is moved on itself and on what is kept",
-    source="Dinh et al. 2017, eq. 6",
-    instances=couplings("additive", "affine", "spline"),
-)
-def triangular(m):
-    return triangular_sides(m, m.jacobian())
-
-
-@triangular.wrong("a network that also sees the numbers that are moved")
-def _(m):
-    def leaky(x):
-        z, _ = m.map.law.to_latent(x, m.map.network(x))
-        return ops.where(kept(m), x, z)
-
-    return triangular_sides(m, square(jacobian(leaky)(m.x)))
-
-
-def triangular_sides(m, J):
-    """The block above the diagonal, and the determinant, beside the diagonal's product."""
-    above = J[kept(m)][:, ~kept(m)].ravel()
-    return np.append(above, log_abs_det(J)), np.append(0 * above, np.sum(np.log(np.abs(np.diag(J)))))
-
-
-def kept(m):
-    """Which numbers a checkerboard keeps, (D,)."""
-    return (np.arange(m.x.shape[1]) + m.map.mask.parity) % 2 == 0
-
-
-@change_of_variables.equal(
-    "additive",
-    r"z_i = x_i + t_i(x_{\mathrm{kept}}): \quad \log |\det J| = 0",
-    because="the diagonal holds ones: numbers are moved by amounts that do not depend on them, and no volume changes",
-    source="Dinh et al. 2015 (NICE), section 3.2",
-    instances=couplings("additive"),
-)
-def additive(m):
-    return np.array([log_abs_det(m.jacobian()), m.log_det()]), np.zeros(2)
-
-
-@additive.wrong("x + t(x) without a mask: a residual block is not volume-preserving")
-def _(m):
-    return log_abs_det(square(jacobian(lambda x: x + m.map.network(x))(m.x))), 0.0
-
-
-@change_of_variables.equal(
-    "affine",
-    r"z_i = x_i e^{s_i} + t_i: \quad \log |\det J| = \sum_{i\ \mathrm{moved}} s_i",
-    because="the diagonal holds e^s where numbers are moved and 1 where they are kept; s itself is never differentiated",
-    source="Dinh et al. 2017, eq. 6",
-    instances=couplings("affine"),
-)
-def affine(m):
-    return np.array([log_abs_det(m.jacobian()), m.log_det()]), np.full(2, np.sum(scales(m)[~kept(m)]))
-
-
-@affine.wrong("the sign of s turned, there and back, which tests let pass that only add the two", published=True)
-def _(m):
-    return np.array([log_abs_det(m.jacobian()), m.log_det()]), np.full(2, -np.sum(scales(m)[~kept(m)]))
-
-
-@affine.wrong("s summed over the kept numbers, too")
-def _(m):
-    return np.array([log_abs_det(m.jacobian()), m.log_det()]), np.full(2, np.sum(scales(m)))
-
-
-def scales(m):
-    """s (D,): of what the network says, the first half, through a tanh and with the law's scale."""
-    return m.map.law.scale * np.tanh(m.map.network(np.where(kept(m), m.x, 0))[0, : m.x.shape[1]])
-
-
-@dataclass
-class Bent:
-    """Numbers x (n,), within and beyond the interval, and what a network says of their splines, (n, 3K - 1)."""
-
-    x: np.ndarray
-    raw: np.ndarray
-
-    @property
-    def law(self):
-        return model.Spline(bins=self.K)
-
-    @property
-    def K(self):
-        return (self.raw.shape[1] + 1) // 3
-
-    def knots(self, i):
-        """x, y and slopes of the K + 1 knots of number i."""
-        sizes = np.split(self.raw[i, : 2 * self.K], 2)
-        parts = [FLOOR + (1 - self.K * FLOOR) * np.exp(size) / np.exp(size).sum() for size in sizes]
-        places = [model.REACH * (2 * np.append(0, np.cumsum(part)) - 1) for part in parts]
-        inner = FLOOR + (1 - FLOOR) * np.log1p((math.e - 1) * np.exp(self.raw[i, 2 * self.K :]))
-        return *places, np.concatenate([[1], inner, [1]])
-
-    def curve(self, exchanged=False, equal=False):
-        """z (n,), in each bin a quotient of two quadratics that goes through its ends with their slopes."""
-        z = self.x.copy()
-        for i, x in enumerate(self.x):
-            if abs(x) < model.REACH:
-                X, Y, d = self.knots(i)
-                X = np.linspace(-model.REACH, model.REACH, self.K + 1) if equal else X
-                k = np.searchsorted(X, x, side="right") - 1
-                xi, s = (x - X[k]) / (X[k + 1] - X[k]), (Y[k + 1] - Y[k]) / (X[k + 1] - X[k])
-                p, q = (d[k + 1], d[k]) if exchanged else (d[k], d[k + 1])
-                ends = s * np.array([(1 - xi) ** 2, xi**2])
-                middle = xi * (1 - xi)
-                z[i] = (ends @ Y[k : k + 2] + (Y[k] * q + Y[k + 1] * p) * middle) / (ends.sum() + (p + q) * middle)
-        return z
-
-
-@st.composite
-def splines(draw):
-    n, K = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    return Bent(draw(vectors(n, -6, 6)), draw(vectors((n, 3 * K - 1))))
-
-
-@change_of_variables.equal(
-    "spline",
-    r"\frac{dz}{dx} = \frac{s^2 \left(d_{k+1} \xi^2 + 2 s \xi (1 - \xi) + d_k (1 - \xi)^2\right)}"
-    r"{\left(s + (d_k + d_{k+1} - 2 s) \xi (1 - \xi)\right)^2}",
-    because="the quotient rule in the bin of x, where xi runs from 0 to 1; the inverse has one over it, at z",
-    source="Durkan et al. 2019, eq. 4 and 5",
-    instances=splines(),
-)
-def spline(m):
-    z, log_slope = m.law.to_latent(m.x, m.raw)
-    back = -m.law.to_data(z, m.raw)[1]
-    return np.array([derivative(m)] * 2), np.exp([log_slope, back])
-
-
-@spline.wrong("the inverse's slope at x, not at z")
-def _(m):
-    return derivative(m), np.exp(-m.law.to_data(m.x, m.raw)[1])
-
-
-def derivative(m):
-    return grad(lambda x: m.law.to_latent(x, m.raw)[0].sum())(m.x)
-
-
-@change_of_variables.equal(
-    "knots",
-    r"z = \frac{s\, y_k (1 - \xi)^2 + (y_k d_{k+1} + y_{k+1} d_k)\, \xi (1 - \xi) + s\, y_{k+1} \xi^2}"
-    r"{s (1 - \xi)^2 + (d_k + d_{k+1})\, \xi (1 - \xi) + s\, \xi^2}, \quad f^{-1}(z) = x",
-    because="at xi = 0 and 1 this is y_k and y_{k+1}, with slopes d_k and d_{k+1}: as was asked for",
-    source="Gregory & Delbourgo 1982; Durkan et al. 2019, eq. 4 and 6-8",
-    instances=splines(),
-)
-def knots(m):
-    return there_and_back(m), np.array([m.curve(), m.x])
-
-
-@knots.wrong("the slopes of a bin's two ends exchanged")
-def _(m):
-    return there_and_back(m), np.array([m.curve(exchanged=True), m.x])
-
-
-@knots.wrong("knots at equal distances, as if only the heights were learned")
-def _(m):
-    return there_and_back(m), np.array([m.curve(equal=True), m.x])
-
-
-def there_and_back(m):
-    """z, and the x that the inverse makes of it."""
-    z, _ = m.law.to_latent(m.x, m.raw)
-    return np.array([z, m.law.to_data(z, m.raw)[0]])
-
-
-# Images
-
-
-@change_of_variables.equal(
-    "squeeze",
-    r"z_{i,\, j,\, (2 a + b) C + c} = x_{2 i + a,\, 2 j + b,\, c}, \quad \log |\det J| = 0",
-    because="numbers that only change their places make a Jacobian of zeros and ones, one in each row and each column",
-    source="Dinh et al. 2017, section 3.6",
-    instances=st.tuples(st.sampled_from([2, 4]), st.sampled_from([2, 4]), st.integers(1, 2)).flatmap(
-        lambda shape: st.builds(Mapped, st.just(Squeeze()), vectors((1, *shape)))
-    ),
-)
-def squeeze(m):
-    return rearranged(m), by_blocks(m)
-
-
-@squeeze.wrong("a reshape alone, which puts pixels together that are no neighbours")
-def _(m):
-    return rearranged(m), np.concatenate([m.x.ravel(), m.x.ravel(), [0, 0]])
-
-
-@squeeze.wrong("each colour's four pixels side by side, in another order of the channels")
-def _(m):
-    by_colour = by_blocks(m)
-    by_colour[: m.x.size] = by_colour[: m.x.size].reshape(-1, 4, m.x.shape[3]).swapaxes(1, 2).ravel()
-    return rearranged(m), by_colour
-
-
-def rearranged(m):
-    """z, the x made of it, and the logarithm of the determinant by force and as the layer says."""
-    return np.concatenate([m.z().ravel(), m.map.to_data(m.z())[0].ravel(), [log_abs_det(m.jacobian()), m.log_det()]])
-
-
-def by_blocks(m):
-    _, H, W, C = m.x.shape
-    places = ((2 * i + a, 2 * j + b) for i in range(H // 2) for j in range(W // 2) for a in range(2) for b in range(2))
-    return np.concatenate([*(m.x[0, i, j] for i, j in places), m.x.ravel(), [0, 0]])
-
-
-@change_of_variables.equal(
-    "factor_out",
-    r"\log p(h_1, h_2) = \log \mathcal{N}(h_1; 0, I) + \log p_g(h_2)",
-    because="f(h_1, h_2) = (h_1, g(h_2)): the Jacobian has the blocks 1 and that of g, and the Gaussian has two factors",
-    source="Dinh et al. 2017, eq. 13-16",
-    instances=st.tuples(image_flows(), vectors((1, 1, 1, 4))),
-)
-def factor_out(instance):
-    return whole(*instance), in_parts(*instance, slice(0, 2))
-
-
-@factor_out.wrong("the finished half forgotten")
-def _(instance):
-    made, h = instance
-    return whole(made, h), in_parts(made, h, slice(0, 0))
-
-
-@factor_out.wrong("the other half taken for the finished one")
-def _(instance):
-    made, h = instance
-    return whole(made, h), in_parts(made, h[..., [2, 3, 0, 1]], slice(0, 2))
-
-
-def whole(made, h):
-    """log p of features h (1, 1, 1, 4), by the last layer of a multi-scale flow."""
-    return model.Flow(model.Chain(made.map.chain.layers[-1:]), h.shape[1:]).log_prob(h).nats[0]
-
-
-def in_parts(made, h, done):
-    rest = Mapped(made.map.chain.layers[-1].rest, h[..., 2:])
-    return gaussian(h[0, 0, 0, done]) + gaussian(rest.z())[0] + log_abs_det(rest.jacobian())
 
 
 # Pixels

@@ -301,9 +301,6 @@ def _(d):
     return term, 0.5 * (ratio(d.t - 1) - ratio(d.t)) * d.distance(d.x0, d.said)
 
 
-# Gaussian data, whose best denoiser is known
-
-
 @ddpm.equal(
     "grey_levels",
     r"P(x_0 = g \mid x_1) = \frac{\mathcal{N}(g; \hat x_0, \beta_1)}{\sum_{g'} \mathcal{N}(g'; \hat x_0, \beta_1)},"
@@ -338,6 +335,9 @@ def told_levels(d):
 def weighed_levels(d, power=1, total=None):
     weights = np.exp(-0.5 * (GREYS - np.clip(d.said.item(), -1, 1)) ** 2 / d.schedule.beta[1] ** power)
     return weights / (weights.sum() if total is None else total)
+
+
+# Gaussian data, whose best denoiser is known
 
 
 @dataclass

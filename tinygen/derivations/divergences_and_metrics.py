@@ -3,8 +3,8 @@ r"""How far apart are two distributions? The answers in use, which of them bound
     TV(p, q) = max over events A of |p(A) - q(A)|        KL(p || q) = E_p[log p/q]        JSD: to the average of p and q
     W_1, W_2: the cost of moving p to q, by distance or distance squared; between Gaussians W_2^2 is the Frechet distance of FID
 
-Distributions are over a few values; events, samples and (as in the chain `gan`) ways to move one to the other are all tried. At
-the end, the two ways to a classifier, by p(x | class) or by p(class | x) itself, which meet in one formula.
+Distributions are over a few values; events, samples, and (as in the chain `wasserstein`) ways to move one to the other, are
+all tried.
 """
 
 import math
@@ -20,9 +20,10 @@ from ..distributions import kl as library_kl
 from ..metrics import cubic_kernel, frechet_of_gaussians, inception_style_score, kernel_distance
 from .chain import Chain
 from .exact import entropy, kl
-from .gan import Game, games, jsd
-from .gaussian_kl import log_density, pairs
+from .gan import jsd
+from .gaussian_kl import pairs
 from .instances import numbers, probabilities, vectors
+from .wasserstein import Placed, placed
 
 
 @dataclass
@@ -111,7 +112,7 @@ def best_event(d):
     "coupling",
     r"\min_\pi P(X \ne Y) = \mathrm{TV}(p, q), \quad X \sim p,\ Y \sim q",
     because="this is W_1 where all ways have length 1: what p and q have in common can stay, and only the rest must move",
-    instances=games(2, 4, N=5, overlap=False),
+    instances=placed(2, 4),
 )
 def coupling(g):
     return equidistant(g).transport()[0], np.abs(g.p - g.q).sum() / 2
@@ -123,7 +124,7 @@ def _(g):
 
 
 def equidistant(g):
-    return Game(np.eye(len(g.places)) / math.sqrt(2), g.data, g.samples)
+    return Placed(np.eye(len(g.places)) / math.sqrt(2), g.data, g.samples)
 
 
 @divergences_and_metrics.at_most(
@@ -188,7 +189,7 @@ def _(d):
     r"\min_{x \ne y} |x - y|\ \mathrm{TV} \le W_1 \le \max_{x, y} |x - y|\ \mathrm{TV}",
     because="at least TV must move, and no more need, each by no less than the least and no more than the largest distance",
     source="Gibbs & Su 2002, theorem 4",
-    instances=games(2, 4, N=5, overlap=False),
+    instances=placed(2, 4),
 )
 def earth_mover(g):
     return between(g, g.distance.max())
@@ -460,90 +461,3 @@ def mean_estimate(s, estimate):
     (x, of_x), (y, of_y) = s.samples(s.p), s.samples(s.q)
     estimates = [[estimate(s.points[i], s.points[j]) for j in y] for i in x]
     return of_x @ np.array(estimates) @ of_y
-
-
-# Generative and discriminative classifiers
-
-
-@st.composite
-def bits(draw):
-    """Two classes of d independent bits, and the probability of the second class: (logits (2, d), prior)."""
-    return draw(vectors((2, draw(st.integers(1, 4))), -6, 6)), draw(numbers(0.01, 0.99))
-
-
-@divergences_and_metrics.equal(
-    "naive_bayes",
-    r"\log \frac{p(1 \mid x)}{p(0 \mid x)} = w \cdot x + b, \quad w = l_1 - l_0,"
-    r"\quad b = \log \frac{p(1)}{p(0)} - \sum_i \log \frac{1 + e^{l_{1 i}}}{1 + e^{l_{0 i}}}",
-    because="log p(x | c) of independent bits is linear in them, so naive Bayes and logistic regression have one form",
-    source="Ng & Jordan 2002",
-    instances=bits(),
-)
-def naive_bayes(instance):
-    (zero, one), prior = instance
-    bias = math.log(prior / (1 - prior)) - np.sum(np.log1p(np.exp(one)) - np.log1p(np.exp(zero)))
-    return log_odds(instance), all_bits(zero) @ (one - zero) + bias
-
-
-@naive_bayes.wrong("the bias of the prior alone: bits that are 0 tell something as well")
-def _(instance):
-    (zero, one), prior = instance
-    return log_odds(instance), all_bits(zero) @ (one - zero) + math.log(prior / (1 - prior))
-
-
-@naive_bayes.wrong("the prior left out")
-def _(instance):
-    (zero, one), prior = instance
-    bias = -np.sum(np.log1p(np.exp(one)) - np.log1p(np.exp(zero)))
-    return log_odds(instance), all_bits(zero) @ (one - zero) + bias
-
-
-def all_bits(like):
-    return np.array(list(product([0.0, 1.0], repeat=len(like))))
-
-
-def log_odds(instance):
-    """log p(1 | x) - log p(0 | x) for all x, by Bayes' rule with the densities of distributions.py."""
-    (zero, one), prior = instance
-    x = all_bits(zero)
-    joint = np.stack(
-        [(1 - prior) * np.exp(Bernoulli(zero).log_prob(x).sum(1)), prior * np.exp(Bernoulli(one).log_prob(x).sum(1))]
-    )
-    posterior = joint / joint.sum(axis=0)
-    return np.log(posterior[1]) - np.log(posterior[0])
-
-
-@divergences_and_metrics.equal(
-    "gaussian_classes",
-    r"\log \frac{p(1 \mid x)}{p(0 \mid x)} = w \cdot x + b, \quad w = S^{-1}(m - n),"
-    r"\quad b = \log \frac{p(1)}{p(0)} - \frac{1}{2} (m + n) \cdot w",
-    because="with one covariance for both classes the quadratic terms cancel; this is also the logit of a GAN's best D",
-    source="Ng & Jordan 2002",
-    instances=st.tuples(pairs(), numbers(0.01, 0.99)),
-)
-def gaussian_classes(instance):
-    g, prior = instance
-    return odds_of_gaussians(g, g.S, prior), linear_odds(g, prior)
-
-
-@gaussian_classes.wrong("each class with a covariance of its own, where the boundary is a quadric")
-def _(instance):
-    g, prior = instance
-    return odds_of_gaussians(g, g.T, prior), linear_odds(g, prior)
-
-
-@gaussian_classes.wrong("the threshold at 0 and not midway between the means")
-def _(instance):
-    g, prior = instance
-    return odds_of_gaussians(g, g.S, prior), linear_odds(g, prior) + 0.5 * (g.m + g.n) @ inv(g.S) @ (g.m - g.n)
-
-
-def odds_of_gaussians(g, T, prior):
-    """At some points: those of the pair's quadrature. Class 1 is N(m, S), class 0 is N(n, T)."""
-    x, _ = g.nodes()
-    return math.log(prior) + log_density(x, g.m, g.S) - math.log(1 - prior) - log_density(x, g.n, T)
-
-
-def linear_odds(g, prior):
-    w = inv(g.S) @ (g.m - g.n)
-    return g.nodes()[0] @ w + math.log(prior / (1 - prior)) - 0.5 * (g.m + g.n) @ w

@@ -1,6 +1,5 @@
 """What stands in the chains where a program would draw and average: given numbers, quadratures, sums over tables."""
 
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -20,12 +19,11 @@ def normal_nodes(d, n=3):
     return np.array(list(product(z, repeat=d))), np.array(list(product(w, repeat=d))).prod(axis=1)
 
 
-@dataclass
 class Given:
     """In place of a random generator: its normal numbers, which may be differentiated, and its uniform ones."""
 
-    noise: np.ndarray
-    part: np.ndarray = 0.0
+    def __init__(self, noise, part=0.0):
+        self.noise, self.part = noise, part
 
     def normal(self, shape, dtype=None):
         return ops.broadcast_to(self.noise, shape=shape)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from .. import ops
+from ..autograd import tree
+from ..backend import Generator
 
 
 def numbers(low=-3.0, high=3.0):
@@ -28,6 +30,13 @@ def covariances(n):
 def probabilities(shape, smallest=1e-3):
     """Rows that sum to 1, with entries of at least `smallest` before they are normalised."""
     return vectors(shape, smallest, 1.0).map(lambda p: p / p.sum(axis=-1, keepdims=True))
+
+
+@st.composite
+def disturbed(draw, made, largest=1.0):
+    """The model in float64 with random numbers of a drawn size, 0 among them, for all of its parameters."""
+    rng, size = Generator(draw(st.integers(0, 999))), draw(numbers(0, largest))
+    return tree.map(lambda leaf: size * rng.normal(leaf.shape, np.float64), made)
 
 
 @dataclass

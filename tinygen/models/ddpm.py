@@ -2,11 +2,13 @@ r"""Denoising diffusion: noise is added to data in many small steps, and a netwo
 
     forward     q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I),  t = 1 .. T                Ho et al. 2020, eq. 2
     marginal    q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I),  abar_t = prod_{s <= t} (1 - beta_s)             eq. 4
-    posterior   q(x_{t-1} | x_t, x_0) = N(mu(x_t, x_0), btilde_t I)                                            eq. 6 and 7
+    posterior   q(x_{t-1} | x_t, x_0) = N(mu(x_t, x_0), btilde_t I),  btilde_t = beta_t (1 - abar_{t-1}) / (1 - abar_t),   eq. 6
+                mu(x_t, x_0) = (sqrt(abar_{t-1}) beta_t x_0 + sqrt(1 - beta_t) (1 - abar_{t-1}) x_t) / (1 - abar_t)        eq. 7
     reverse     p(x_{t-1} | x_t) = N(mu(x_t, x0_hat(x_t, t)), sigma_t^2 I),  x_T ~ N(0, I)              section 3.2
     bound       log p(x_0) >= E_q[log p(x_0 | x_1) - sum_{t > 1} KL(q(x_{t-1} | x_t, x_0) || p) - KL(q(x_T | x_0) || p)]   eq. 5
     simple      E |eps - eps_hat(x_t, t)|^2,  x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps                           eq. 14
     DDIM        x_s = sqrt(abar_s) x0_hat + sqrt(1 - abar_s - sigma^2) eps_hat + sigma z,  s < t      Song et al. 2021, eq. 12
+                z ~ N(0, I),  sigma^2 = eta^2 (1 - abar_s) / (1 - abar_t) (1 - abar_t / abar_s)                          eq. 16
     guidance    eps_hat = (1 - w) eps_hat(x_t, t) + w eps_hat(x_t, t, y)                         Ho & Salimans 2022, eq. 6
 
 What the network says may be eps, x_0 or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans & Ho 2022, section 4): with x_t
@@ -22,10 +24,11 @@ import numpy as np
 
 from .. import ops
 from ..autograd.tree import module
-from ..backend import array_module
+from ..backend import array_module, beside
 from ..density import LowerBound
 from ..distributions import Categorical, Gaussian, kl
 from ..nn.denoisers import MLP, UNet
+from ..nn.doors import require_at_least_one, require_image_shape
 from ..optim import minimise
 
 TIMELINE = {  # what came when, by the sources above
@@ -67,7 +70,7 @@ class Schedule:
 
 def linear(T=1000):
     """beta from 1e-4 to 0.02 in a straight line for T = 1000 (Ho et al. 2020, section 4); other T are scaled by 1000 / T."""
-    _check_steps("linear", T)
+    require_at_least_one("linear", T=T)
     return Schedule(np.minimum(np.linspace(1e-4, 0.02, T) * (1000 / T), 0.999))  # [sde.limit_of_ddpm]
 
 
@@ -76,7 +79,7 @@ def cosine(T=1000, offset=0.008):
 
     Source: Nichol & Dhariwal 2021, eq. 17.
     """
-    _check_steps("cosine", T)
+    require_at_least_one("cosine", T=T)
     abar = np.cos(math.pi / 2 * (np.arange(T + 1) / T + offset) / (1 + offset)) ** 2
     return Schedule(np.minimum(1 - abar[1:] / abar[:-1], 0.999))  # [ddpm.cosine]
 
@@ -88,15 +91,19 @@ def geometric(T=200, lowest=0.003, highest=10.0):
     The bound (eq. 5, small variance) then counts an error of eps_hat alike at every t > 1. ValueError unless
     0 < lowest < highest. Source: Song & Ermon 2019, section 4.1.
     """
-    _check_steps("geometric", T)
+    require_at_least_one("geometric", T=T)
     if not 0 < lowest < highest < math.inf:
         raise ValueError(f"geometric: the noise goes from {lowest} to {highest}; both must be positive, the lower one first")
     abar = np.concatenate([[1.0], 1 / (1 + np.geomspace(highest, lowest, T)[::-1] ** 2)])
     return Schedule(1 - abar[1:] / abar[:-1])
 
 
+PREDICTIONS = ("eps", "x0", "v")
+
+
 def both_from(kind, prediction, xt, abar):
-    """(x_0, eps) from a prediction of one of "eps", "x0", "v", given x_t and abar_t."""
+    """(x_0, eps) from a prediction of one of "eps", "x0", "v", given x_t and abar_t. ValueError for another kind."""
+    _require_known("both_from", "kind", kind, PREDICTIONS)
     signal, noise = abar**0.5, (1 - abar) ** 0.5
     if kind == "x0":
         return prediction, (xt - signal * prediction) / noise
@@ -106,7 +113,8 @@ def both_from(kind, prediction, xt, abar):
 
 
 def target(kind, x0, eps, abar):
-    """What a network of that kind should predict."""
+    """What a network of that kind should predict, of x_0's shape. ValueError for another kind than those of `both_from`."""
+    _require_known("target", "kind", kind, PREDICTIONS)
     return {"x0": x0, "eps": eps, "v": abar**0.5 * eps - (1 - abar) ** 0.5 * x0}[kind]
 
 
@@ -126,30 +134,32 @@ class DDPM:
     network: object
     schedule: Schedule
     shape: tuple  # of one example
-    predicts: str = "eps"
-    classes: int = 0
+    predicts: str = "eps"  # or "x0" or "v"
+    classes: int = 0  # that labels may name, 0 .. classes - 1
     levels: int = None
     variance: str = "large"
 
     def __post_init__(self):
-        for name, known in (("predicts", ("eps", "x0", "v")), ("variance", ("small", "large"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"DDPM: {name} must be one of {known}, not {getattr(self, name)!r}")
+        _require_known("DDPM", "predicts", self.predicts, PREDICTIONS)
+        _require_known("DDPM", "variance", self.variance, ("small", "large"))
+        if self.classes < 0 or (self.levels is not None and self.levels < 2):
+            raise ValueError(f"DDPM: classes = {self.classes} must be at least 0, and levels = {self.levels} at least 2")
 
     @staticmethod
     def mlp(rng, D, schedule, width=128, depth=3, classes=0, frequencies=None, **settings):
+        """For points (N, D), by residual blocks, see `nn.denoisers.MLP`. settings: predicts, levels and variance, as above."""
         return DDPM(MLP.init(rng, D, width, depth, classes, frequencies), schedule, (D,), classes=classes, **settings)
 
     @staticmethod
     def unet(rng, shape, schedule, channels=(32, 64), heads=4, classes=0, patch=1, **settings):
-        height, width, colours = shape
-        scale = patch * 2 ** (len(channels) - 1)
-        if height % scale or width % scale:
-            raise ValueError(
-                f"DDPM.unet: {height} x {width} images cannot be made {scale} times smaller, as patches of {patch} and "
-                f"{len(channels)} levels do; pad them to a multiple of {scale}, or give fewer channels"
-            )
-        network = UNet.init(rng, colours, channels, heads, classes, patch)
+        """For images (N, H, W, C): a level of the U-Net for each of the channels, half as large as the one before.
+
+        Patches of p x p pixels make the largest of them H / p by W / p. settings as for `mlp`. ValueError for images that
+        cannot be halved so often, and unless the heads divide the last channels.
+        """
+        require_at_least_one("DDPM.unet", patch=patch, levels=len(channels))
+        require_image_shape("DDPM.unet", shape, patch * 2 ** (len(channels) - 1), "give fewer channels, or smaller patches")
+        network = UNet.init(rng, shape[2], channels, heads, classes, patch)
         return DDPM(network, schedule, tuple(shape), classes=classes, **settings)
 
     # Training
@@ -158,14 +168,17 @@ class DDPM:
         """The mean over dimensions of |prediction - target|^2 at one random t for each example, (N,); for eps, eq. 14.
 
         The t are spread evenly over 1 .. T, each one uniform (Kingma et al. 2021, appendix I.1). A label is hidden with
-        probability `drop`, so that the network learns p(x) too, as guidance needs.
+        probability `drop`, so that the network learns p(x) too, as guidance needs. ValueError for another shape, for labels
+        that are no classes, and for a drop outside [0, 1].
         """
         self._check(x0)
+        if not 0 <= drop <= 1:
+            raise ValueError(f"DDPM.loss: drop is {drop}; it is the probability that a label is hidden, in [0, 1]")
         N, T = x0.shape[0], self.schedule.T
-        t = 1 + np.floor(T * ((rng.uniform((), np.float64) + np.arange(N) / N) % 1)).astype(np.int64)
-        labels, hide = self._labels(labels, N), rng.uniform((N,)) < drop
+        t = _spread(rng.uniform((), np.float64), N, T)
+        labels, hide = self._labels(labels, x0), rng.uniform((N,)) < drop
         if labels is not None:
-            labels = np.where(hide, self.classes, labels)  # [guidance.labels_hidden]
+            labels = ops.where(hide, self.classes, labels)  # [guidance.labels_hidden]
         eps = rng.normal(tuple(x0.shape), x0.dtype)
         mean, std = self.schedule.marginal(x0, t)  # [score_matching.ddpm_loss]
         error = self._network(mean + std * eps, t, labels) - target(self.predicts, x0, eps, _column(self.schedule.abar, t, x0))
@@ -174,15 +187,18 @@ class DDPM:
     # The denoiser
 
     def denoise(self, xt, t, labels=None, guidance=1.0):
-        """(x0_hat, eps_hat) at x_t. guidance w mixes (1 - w) of the unconditional and w of the conditional prediction."""
+        """(x0_hat, eps_hat) at x_t. guidance w mixes (1 - w) of the unconditional and w of the conditional prediction.
+
+        xt (N, *shape), t (N,) or (1,). ValueError for other shapes, times and labels.
+        """
         self._check(xt, t)
         if labels is None or guidance == 1:
-            prediction = self._network(xt, t, self._labels(labels, len(xt)))
+            prediction = self._network(xt, t, self._labels(labels, xt))
         else:
-            prediction = self._network(xt, t, self._labels(None, len(xt)))
+            prediction = self._network(xt, t, self._labels(None, xt))
             if guidance != 0:
                 # guidance: [guidance.one_mixture]
-                prediction = (1 - guidance) * prediction + guidance * self._network(xt, t, self._labels(labels, len(xt)))
+                prediction = (1 - guidance) * prediction + guidance * self._network(xt, t, self._labels(labels, xt))
         abar = _column(self.schedule.abar, t, xt)
         x0, eps = both_from(self.predicts, prediction, xt, abar)
         if self.levels is None:
@@ -203,17 +219,17 @@ class DDPM:
         """The variational bound of eq. 5, nats (N,), each of its T terms with one x_t. LowerBound.
 
         With `terms` = k, it is estimated by k of the T terms, drawn for each example with odds of about 1 / t, as large as the
-        terms tend to be: unbiased, and noisier.
+        terms tend to be: unbiased, and noisier. ValueError for fewer than 1, for another shape, and for what is no grey level.
         """
         self._check(x0)
         if terms is not None and terms < 1:
             raise ValueError(f"DDPM.bound: with {terms} of its terms it would bound nothing; take at least 1, or None for all")
-        N, T = x0.shape[0], self.schedule.T
-        mean, std = self.schedule.marginal(x0, np.full(N, T))
+        N, T, xp = x0.shape[0], self.schedule.T, array_module(ops.stop_gradient(x0))
+        mean, std = self.schedule.marginal(x0, xp.full(N, T))
         prior = kl(Gaussian(mean, 2 * ops.log(std)), Gaussian(0 * mean, 0 * std))
         nats = -_per_example(prior)  # bound: [ddpm.exact_bound]
         for i in range(T if terms is None else terms):
-            t, weight = (np.array([i + 1]), 1.0) if terms is None else _log_uniform(rng, T, N)
+            t, weight = (xp.full(1, i + 1), 1.0) if terms is None else _log_uniform(rng, T, N)
             term = self.bound_term(x0, t, rng.normal(tuple(x0.shape), x0.dtype), labels)
             nats = nats - (term if terms is None else term * (weight / terms).astype(x0.dtype))  # [ddpm.fewer_terms]
         return LowerBound(nats, "variational" if terms is None else f"variational, {terms} of {T} terms")
@@ -236,8 +252,9 @@ class DDPM:
         """
         if self.levels is None:
             return p.log_prob(x0)
-        g = np.round((x0 + 1) * (self.levels - 1) / 2).astype(np.int64)
-        places = to_signed(np.arange(self.levels), self.levels).astype(x0.dtype)
+        xp = array_module(ops.stop_gradient(x0))
+        g = xp.round((x0 + 1) * (self.levels - 1) / 2).astype(np.int64)
+        places = to_signed(xp.arange(self.levels), self.levels).astype(x0.dtype)
         if g.min() < 0 or g.max() >= self.levels or abs(places[g] - x0).max() > 1e-3 / self.levels:
             raise ValueError(f"DDPM.bound: x must be {self.levels} grey levels as to_signed scales them; the data is not")
         deviation = places - p.mean[..., None]
@@ -260,17 +277,19 @@ class DDPM:
         return x
 
     def steps_ddim(self, rng, n, times=50, eta=0.0, labels=None, guidance=1.0, start=None):
-        """x at T and then at each earlier time, down to 0, by DDIM on `times`; start: x_T, if given.
+        """x at T and then at each earlier time, down to 0, by DDIM on `times`; start: x_T, in place of n that are drawn.
 
         times: how many, or the increasing times themselves, which end in T. eta = 0 is deterministic; eta = 1 on all times is
-        ancestral sampling with the small variance.
+        ancestral sampling with the small variance. ValueError for an eta outside [0, 1], and for other times.
         """
+        if not 0 <= eta <= 1:
+            raise ValueError(f"DDPM: eta is {eta}, but there is noise for 0 to 1: more of it, and the marginals are not q's")
         times = self._times(times)
         x = rng.normal((n, *self.shape)) if start is None else start
         yield x
         for s, t in reversed(list(zip([0, *times], times))):
             before, after = self.schedule.abar[s], self.schedule.abar[t]
-            variance = eta**2 * (1 - before) / (1 - after) * (1 - after / before)  # Song et al. 2021, eq. 16; 0 for s = 0
+            variance = eta**2 * (1 - before) / (1 - after) * (1 - after / before)  # sigma^2, which is 0 for s = 0
             x0, eps = self.denoise(x, np.array([t]), labels, guidance)
             x = float(before**0.5) * x0 + float(max(1 - before - variance, 0) ** 0.5) * eps  # DDIM: [ddim.all_marginals]
             if variance > 0:
@@ -300,30 +319,36 @@ class DDPM:
     # Doors
 
     def _network(self, x, t, labels):
+        t = _on_device_of(x, t)
         return self.network(x, t * (1000 / self.schedule.T), labels)
 
-    def _labels(self, labels, n):
+    def _labels(self, labels, x):
         """Labels (n,), the last of them for `none`; None for a model without classes."""
+        xp, n = array_module(ops.stop_gradient(x)), len(x)
         if labels is None:
-            return np.full(n, self.classes) if self.classes else None
-        labels = np.asarray(labels)
-        integers = labels.shape == (n,) and labels.dtype.kind in "iu"
-        if not integers or labels.min(initial=0) < 0 or labels.max(initial=0) >= self.classes:
-            raise ValueError(
-                f"DDPM: labels must be {n} integers from 0 to {self.classes - 1}, got {labels.dtype}{labels.shape}; this model "
-                f"was made for {self.classes} classes"
-            )
+            return xp.full(n, self.classes) if self.classes else None
+        if not self.classes:
+            raise ValueError("DDPM: this model was made without classes; leave the labels out, or make it with classes")
+        labels = _on_device_of(x, labels)
+        _require_labels(labels, n, self.classes)
         return labels
 
     def _check(self, x, t=None):
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"DDPM: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
-        if t is not None and (t.shape not in ((len(x),), (1,)) or t.min(initial=1) < 1 or t.max(initial=1) > self.schedule.T):
+        if x.dtype.kind != "f":
+            raise TypeError(f"DDPM: x holds {x.dtype}; noise is added to real numbers, so scale grey levels with to_signed")
+        if t is not None and not self._are_times(t, len(x)):
             raise ValueError(f"DDPM: t must be {len(x)} integers in 1 .. {self.schedule.T}, or one for all examples; got {t}")
+
+    def _are_times(self, t, n):
+        if getattr(t, "shape", None) not in ((n,), (1,)) or t.dtype.kind not in "iu":
+            return False
+        return array_module(t) is not np or (t.min(initial=1) >= 1 and t.max(initial=1) <= self.schedule.T)
 
     def _times(self, times):
         T = self.schedule.T
-        if isinstance(times, int) and 1 <= times <= T:
+        if isinstance(times, (int, np.integer)) and 1 <= times <= T:
             times = np.round(np.linspace(T / times, T, times)).astype(int)
         times = [int(t) for t in np.ravel(times)]
         if times != sorted(set(times)) or not times or times[0] < 1 or times[-1] != T:
@@ -332,7 +357,7 @@ class DDPM:
 
 
 def to_signed(g, levels):
-    """Grey levels 0 .. levels - 1 as float32 numbers in [-1, 1]."""
+    """2 g / (levels - 1) - 1: grey levels 0 .. levels - 1, two or more, as float32 numbers in [-1, 1]."""
     return (g * (2 / (levels - 1)) - 1).astype(np.float32)
 
 
@@ -354,9 +379,34 @@ def train_step(optimiser, prepare=lambda batch, rng: (batch, None), drop=0.1, li
     return minimise(loss, optimiser, limit, decay)
 
 
+@ops.opaque
+def _require_labels(labels, n, classes):
+    integers = labels.shape == (n,) and labels.dtype.kind in "iu"
+    looked_at = array_module(labels) is np  # on a GPU nobody looks: the answer would have to be waited for
+    if not integers or (looked_at and (labels.min(initial=0) < 0 or labels.max(initial=0) >= classes)):
+        raise ValueError(
+            f"DDPM: labels must be {n} integers from 0 to {classes - 1}, got {labels.dtype}{labels.shape}; this model was made "
+            f"for {classes} classes"
+        )
+
+
+@ops.opaque
+def _spread(u, N, T):
+    """t (N,) in 1 .. T, spread evenly, from a uniform u () on: each of them is uniform."""
+    xp = array_module(u)
+    return 1 + xp.floor(T * ((u + xp.arange(N) / N) % 1)).astype(np.int64)
+
+
+@ops.opaque
+def _on_device_of(x, integers):
+    return array_module(x).asarray(integers)
+
+
+@ops.opaque
 def _column(values, t, x):
     """values[t] in the dtype of x, shaped to broadcast along the axes of an example."""
-    chosen = array_module(ops.stop_gradient(x)).asarray(values[t], dtype=x.dtype)
+    table = beside(values, x)
+    chosen = table[array_module(table).asarray(t)].astype(x.dtype)
     return chosen.reshape(-1, *(1 for _ in x.shape[1:]))
 
 
@@ -366,10 +416,12 @@ def _per_example(x):
 
 def _log_uniform(rng, T, n):
     """t (n,) in 1 .. T, where log t is about uniform, and 1 / P(t): P(t) = log(1 + 1 / t) / log(T + 1)."""
-    t = np.minimum(np.floor((T + 1) ** rng.uniform((n,), np.float64)), T).astype(np.int64)
-    return t, math.log(T + 1) / np.log1p(1 / t)
+    powers = (T + 1) ** rng.uniform((n,), np.float64)
+    xp = array_module(powers)
+    t = xp.minimum(xp.floor(powers), T).astype(np.int64)
+    return t, math.log(T + 1) / xp.log1p(1 / t)
 
 
-def _check_steps(schedule, T):
-    if not isinstance(T, int) or T < 1:
-        raise ValueError(f"{schedule}: T is {T!r}; the number of steps is an integer of at least 1")
+def _require_known(operation, name, value, known):
+    if value not in known:
+        raise ValueError(f"{operation}: {name} must be one of {known}, not {value!r}")

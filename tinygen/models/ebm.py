@@ -6,7 +6,7 @@ r"""The energy-based model: a network says how unlikely x is, and nobody knows t
     CD-k       E_p by the ends of k-step chains that start at the data                   Hinton 2002, section 3
     PCD        E_p by chains that go on where the last step left them                    Tieleman 2008
     replay     ... that are a sample of many such chains, some begun anew                Du & Mordatch 2019, algorithm 1
-    penalty    alpha (f(x+)^2 + f(x-)^2): f has no reason to grow                        the same
+    penalty    + alpha (f(x+)^2 + f(x-)^2) in the loss keeps f from growing without end  the same
 
 The loss below has that gradient and is not the likelihood, nor a bound on it: E falls where data is and rises where chains are,
 and when both are in the same places, its value is about 0, however good or bad the model is. So watch samples, or in two
@@ -29,6 +29,7 @@ from .. import mcmc, ops
 from ..autograd.tree import Array, module
 from ..density import Energy
 from ..nn import Conv2d, Flatten, Linear, Sequential, init, mlp
+from ..nn.doors import require_image_shape
 from ..nn.waves import Waves
 from ..optim import Training, begin, minimise
 
@@ -56,8 +57,11 @@ class EBM:
         """A fully connected energy; mean and std are numbers or arrays of the shape of an example.
 
         With frequencies (lowest, highest), the first hidden layer is one of `Waves`, for details as fine as std / highest.
+        ValueError for frequencies without a hidden layer.
         """
         pixels, last = math.prod(shape), init.zeros
+        if frequencies is not None and not hidden:
+            raise ValueError("EBM.mlp: frequencies are those of the first hidden layer, and there is none; give hidden sizes")
         if frequencies is None:
             network = mlp(rng, (pixels, *hidden, 1), activation, init.lecun_normal, last)
         else:
@@ -68,12 +72,13 @@ class EBM:
     @staticmethod
     def convolutional(rng, shape, channels=(16, 32, 64), activation=ops.silu, mean=0.0, std=1.0):
         """Convolutions, each but the first halving height and width, and a linear map of what they see; arguments as of mlp."""
+        require_image_shape("EBM.convolutional", shape)
         height, width, colours = shape
         layers, pairs = [], zip((colours, *channels), channels)
         for i, (c_in, c_out) in enumerate(pairs):
             layers += [Conv2d.init(rng, c_in, c_out, kernel=3, stride=min(i, 1) + 1), activation]
-        scale = 2 ** (len(channels) - 1)
-        features = math.ceil(height / scale) * math.ceil(width / scale) * channels[-1]
+        scale = 2 ** max(0, len(channels) - 1)
+        features = math.ceil(height / scale) * math.ceil(width / scale) * (colours, *channels)[-1]
         last = Linear.init(rng, features, 1, initialiser=init.zeros)
         return EBM(Sequential([*layers, Flatten(), last]), *_base(shape, mean, std))
 
@@ -102,7 +107,10 @@ class EBM:
         r"""log \sum_i e^-E(x_i) volume, an array (): log Z, where points (M, *shape) are all states, or the middles of cells.
 
         With it, -E(x) - log Z is log p(x). The points of a grid must reach as far as p does, and be as fine as p is.
+        ValueError unless there are points, and their cells have a positive volume.
         """
+        if not len(points) or not volume > 0:
+            raise ValueError(f"EBM.log_partition: {len(points)} points of volume {volume}; give one or more, of a volume > 0")
         parts = [self.log_density(points[i : i + 4096]) for i in range(0, len(points), 4096)]
         return ops.logsumexp(ops.concatenate(*parts)) + math.log(volume)  # model: [energy.partition]
 
@@ -125,6 +133,8 @@ def _base(shape, mean, std):
     mean, std = (np.array(np.broadcast_to(value, shape), np.float32) for value in (mean, std))
     if not (std > 0).all():
         raise ValueError(f"EBM: the smallest std is {std.min():g}; each must be positive, so add noise to a constant pixel")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+        raise ValueError("EBM: mean and std must be finite; the data that they were taken from holds NaN or infinity")
     return mean, std
 
 
@@ -175,12 +185,12 @@ def train_step(optimiser, kernel, k, penalty=0.0, renew=0.0, prepare=lambda batc
     def step(state, batch, rng):
         model, x = state.training.params, prepare(batch, rng)
         rows, begun = _begin_chains(state, x, renew, rng)
-        chains = mcmc.run(kernel, model.log_density, begun, rng, k)  # CD-k: [energy.part_of_the_gradient]
+        chains = mcmc.run(kernel, model.log_density, begun, rng, k)  # CD-k: [contrastive_divergence.part_of_the_gradient]
         training, metrics = descend(state.training, (x, chains.x), rng)
         kept = state.chains
         if kept is not None:
             kept = kept.copy()
-            kept[rows] = chains.x  # PCD: [energy.persistent]
+            kept[rows] = chains.x  # PCD: [contrastive_divergence.persistent]
         return replace(state, training=training, chains=kept), {**metrics, "acceptance": chains.acceptance.mean()}
 
     return step
@@ -195,4 +205,5 @@ def _begin_chains(state, x, renew, rng):
         raise ValueError(f"ebm.train_step: a batch of {n} examples needs as many chains, and there are {M}; start with more")
     rows = rng.permutation(M)[:n]
     fresh = (rng.uniform(n) < renew).reshape(-1, *[1] * (x.ndim - 1))
-    return rows, np.where(fresh, state.training.params.noise(rng, n), state.chains[rows])  # replay: [energy.replay]
+    # replay: [contrastive_divergence.replay]
+    return rows, ops.where(fresh, state.training.params.noise(rng, n), state.chains[rows])

@@ -6,7 +6,7 @@ r"""Normalising flows from coupling layers: an invertible map f from data to noi
       additive   g(x) = x + t:             log dg/dx = 0                                 Dinh et al. 2015 (NICE), section 3.2
       affine     g(x) = x e^s + t:         log dg/dx = s                                 RealNVP, eq. 4-8
       spline     g(x) a monotone spline:   log dg/dx in closed form                      Durkan et al. 2019, eq. 4-8
-    multi-scale  f(x) = (h_1, g(h_2)): half of the channels are done, g is one more flow RealNVP, eq. 13-16
+    multi-scale  f(x) = (h_1, r(h_2)): half of the channels are done, r is one more flow RealNVP, eq. 13-16
 
 A coupling keeps part of x and moves the rest by amounts that depend on the kept part alone, so z still has all that the inverse
 needs, and no network has to be inverted. The next coupling keeps what this one moved.
@@ -30,6 +30,7 @@ from ..backend import array_module
 from ..density import Exact
 from ..distributions import Gaussian
 from ..nn import Conv2d, Sequential, init, mlp
+from ..nn.doors import require_at_least_one, require_image_shape
 from ..nn.invertible import Flatten, Scaling, Squeeze, constant, per_example
 from ..nn.splines import rational_quadratic
 from ..optim import minimise
@@ -79,8 +80,9 @@ class Flow:
 
         kind is "additive", "affine" or "spline"; mask is "halves" or "checkerboard". waves: how many frequencies the networks
         see the numbers in, beside the numbers themselves; 8 or so where densities have edges. `before` has layers that come
-        first.
+        first. ValueError for another kind or mask, for halves of an odd number of dimensions, and for fewer than 1 of them.
         """
+        require_at_least_one("Flow.mlp", dimensions=dimensions)
 
         def network(d_in, d_out):
             return Sequential([Waves(waves), *mlp(rng, (d_in * (1 + 2 * waves), *hidden, d_out), activation, last=init.zeros)])
@@ -96,14 +98,8 @@ class Flow:
         and half of the channels factored out; at the last scale, one checkerboard coupling more and nothing else.
         ValueError unless height and width can be halved scales - 1 times.
         """
-        factor = 2 ** (scales - 1)
-        if couplings < 1 or width < 1:
-            raise ValueError(f"Flow.convolutional: couplings = {couplings} and width = {width} must be at least 1")
-        if scales < 1 or shape[0] % factor or shape[1] % factor:
-            raise ValueError(
-                f"Flow.convolutional: {shape[0]} x {shape[1]} images cannot be halved {scales - 1} times; pad them to a "
-                f"multiple of {factor}, or take fewer scales (at least 1)"
-            )
+        require_at_least_one("Flow.convolutional", scales=scales, couplings=couplings, width=width)
+        require_image_shape("Flow.convolutional", shape, 2 ** (scales - 1), "take fewer scales")
 
         def network(c_in, c_out):
             first, middle = Conv2d.init(rng, c_in, width, kernel=3), Conv2d.init(rng, width, width, kernel=1)
@@ -122,7 +118,7 @@ class Flow:
         return Flow(Chain((*before, *scale(*shape, scales - 1))), tuple(shape))
 
     def to_latent(self, x):
-        """(z, log |det dz/dx|): x (N, *shape) -> z (N, D), nats (N,). ValueError for another shape."""
+        """(z, log |det dz/dx|): x (N, *shape) -> z (N, D), nats (N,). ValueError for another shape, TypeError for integers."""
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"Flow: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
         return self.chain.to_latent(x)
@@ -218,7 +214,7 @@ class Coupling:
     def _through(self, x, law):
         kept, moved = self.mask.split(x)
         y, log_slope = law(moved, self.network(kept))
-        return self.mask.join(kept, y), self.mask.total(log_slope)  # coupling: [change_of_variables.triangular]
+        return self.mask.join(kept, y), self.mask.total(log_slope)  # coupling: [couplings.triangular]
 
 
 @module
@@ -228,7 +224,7 @@ class Additive:
     parameters = 1  # t
 
     def to_latent(self, x, t):
-        return x + t, 0 * x  # additive: [change_of_variables.additive]
+        return x + t, 0 * x  # additive: [couplings.additive]
 
     def to_data(self, z, t):
         return z - t, 0 * z
@@ -246,7 +242,7 @@ class Affine:
 
     def to_latent(self, x, parameters):
         s, t = self._scale_and_shift(parameters)
-        return x * ops.exp(s) + t, s  # affine: [change_of_variables.affine]
+        return x * ops.exp(s) + t, s  # affine: [couplings.affine]
 
     def to_data(self, z, parameters):
         s, t = self._scale_and_shift(parameters)
@@ -276,7 +272,7 @@ class Spline:
         return 3 * self.bins - 1  # widths, heights and slopes at the inner knots
 
     def to_latent(self, x, parameters):
-        return rational_quadratic(x, self._of_each(x, parameters), self.reach)  # spline: [change_of_variables.knots]
+        return rational_quadratic(x, self._of_each(x, parameters), self.reach)  # spline: [couplings.knots]
 
     def to_data(self, z, parameters):
         return rational_quadratic(z, self._of_each(z, parameters), self.reach, inverse=True)
@@ -298,7 +294,7 @@ class FactorOut:
         _require_even_channels(x.shape[-1])
         done, others = ops.split(x, 2)
         z, log_det = self.rest.to_latent(others)
-        return ops.concatenate(ops.flatten(done, start=1), z, axis=1), log_det  # multi-scale: [change_of_variables.factor_out]
+        return ops.concatenate(ops.flatten(done, start=1), z, axis=1), log_det  # multi-scale: [couplings.factor_out]
 
     def to_data(self, z):
         done, others = ops.split(z, 2)

@@ -25,12 +25,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from .. import ops
 from ..autograd import grad, tree
 from ..autograd.tree import module
 from ..nn import Conv2d, ConvTranspose2d, Flatten, GroupNorm, Sequential, Unflatten, mlp
+from ..nn.doors import require_at_least_one, require_image_shape
 from ..nn.init import he_normal
 from ..optim import Training, begin, minimise
 
@@ -62,7 +61,11 @@ class GAN:
 
         D sees, beside x, sin(2^k x) and cos(2^k x) for k < waves. A network learns the finest features of a function last, and
         with waves it need not (Tancik et al. 2020): D can be narrow peaks, and G is drawn to narrow modes.
+        ValueError for waves below 0.
         """
+        require_at_least_one("GAN.mlp", latent=latent)
+        if waves < 0:
+            raise ValueError(f"GAN.mlp: waves is {waves}; it is a number of frequencies, 0 or more")
         values = math.prod(shape)
         generator = [*mlp(rng, (latent, *hidden, values), ops.relu, he_normal), Unflatten(tuple(shape))]
         sizes = (values * (1 + 2 * waves), *reversed(hidden), 1)
@@ -77,14 +80,11 @@ class GAN:
         Pixels are in [0, 1]; GroupNorm in the generator stands for the paper's BatchNorm, and no norm in the discriminator.
         ValueError for sizes that cannot be halved, and for channels that the groups do not divide.
         """
-        height, width, colours = shape
         scale = 2 ** len(channels)
-        if height % scale or width % scale:
-            raise ValueError(
-                f"GAN.dcgan: {height} x {width} images cannot be halved {len(channels)} times; give fewer channels, or pad the "
-                f"images to a multiple of {scale}"
-            )
-        small = (height // scale, width // scale, channels[-1])
+        require_image_shape("GAN.dcgan", shape, scale, "give fewer channels")
+        require_at_least_one("GAN.dcgan", latent=latent)
+        height, width, colours = shape
+        small = (height // scale, width // scale, (colours, *channels)[-1])
         up, down = [ops.sigmoid], []
         for c_in, c_out in zip((colours, *channels), channels):
             up = [GroupNorm.init(rng, c_out, groups), ops.relu, ConvTranspose2d.init(rng, c_out, c_in), *up]
@@ -148,6 +148,7 @@ class Objective:
         return loss, {"accuracy": accuracy(on_real, on_fake)}
 
     def generator_loss(self, generator, discriminator, z):
+        """mean generator(D(G(z))), a scalar: z (N, latent)."""
         return self.generator(discriminator(generator(z))).mean()  # [gan.saturation]
 
 
@@ -165,26 +166,31 @@ MINIMAX = Objective(_is_data, _is_fake, lambda d: -_is_fake(d))  # [gan.minimax_
 # [gan.non_saturating_descends]
 NON_SATURATING = Objective(_is_data, _is_fake, _is_data)  # where D is sure of a sample, it pulls, and minimax does not
 LEAST_SQUARES = Objective(lambda d: (d - 1) ** 2 / 2, lambda d: d**2 / 2, lambda d: (d - 1) ** 2 / 2)  # [gan.pearson]
-# [gan.duality], [gan.never_saturates]
+# [wasserstein.duality], [gan.never_saturates]
 CRITIC = Objective(lambda d: -d, lambda d: d, lambda d: -d)  # a bound on D's slope is missing: for the next two
 
 
 def weight_clipping(limit=0.01):
-    """max over D of E_data[D] - E_g[D] is K W_1(p_data, p_g), W_1 the earth mover's distance, if D ranges over all functions of
-    slope K at most. Clipped parameters bound the slope, but by an unknown K, and leave only some of these functions."""
+    """max over D of E_data[D] - E_g[D] is K W_1(p_data, p_g) if D ranges over all functions of slope K at most.
+
+    W_1 is the earth mover's distance. Clipped parameters bound the slope, but by an unknown K, and leave only some of these
+    functions. ValueError unless the limit is positive.
+    """
     return replace(CRITIC, limit=_positive("weight_clipping", "limit", limit))
 
 
 def gradient_penalty(weight=10.0):
-    """The critic's slope is drawn towards 1 on straight lines between data and samples: weight E(|grad D(x)| - 1)^2,
+    """weight E(|grad D(x)| - 1)^2: the critic's slope is drawn towards 1 on straight lines between data and samples.
 
-    x = t x_data + (1 - t) G(z), with t ~ U[0, 1), one number for each example: the points of one line per pair."""
+    x = t x_data + (1 - t) G(z), with t ~ U[0, 1), one number for each example: a point of one line per pair. ValueError unless
+    the weight is positive.
+    """
     weight = _positive("gradient_penalty", "weight", weight)
 
     def penalty(discriminator, real, fake, rng):
         t = rng.uniform((len(real), *[1] * (len(real.shape) - 1)))
         slope = ops.sqrt(squared_slope(discriminator, t * real + (1 - t) * fake) + 1e-12)  # a root has no derivative at 0
-        return weight * ((slope - 1) ** 2).mean()  # [gan.gradient_penalty]
+        return weight * ((slope - 1) ** 2).mean()  # [wasserstein.gradient_penalty]
 
     return replace(CRITIC, penalty=penalty)
 
@@ -235,8 +241,8 @@ def accuracy(on_real, on_fake):
 
     1/2 where D is fooled, 1 where it is never; it means the same for logits, least squares and critics, whose zeros do not.
     """
-    difference = np.sign(ops.stop_gradient(on_real)[:, None] - ops.stop_gradient(on_fake))
-    return float(difference.mean() + 1) / 2
+    difference = ops.sign(ops.stop_gradient(on_real)[:, None] - ops.stop_gradient(on_fake))
+    return (difference.mean() + 1) / 2
 
 
 # Training
@@ -302,7 +308,7 @@ def train_step(objective, generator_optimiser, discriminator_optimiser, rounds=1
 
 
 def _clipped(params, limit):
-    return tree.map(lambda p: p.clip(-limit, limit), params)  # weight_clipping: [gan.clipping]
+    return tree.map(lambda p: p.clip(-limit, limit), params)  # weight_clipping: [wasserstein.clipping]
 
 
 def _of(player, metrics):

@@ -21,9 +21,11 @@ import numpy as np
 
 from .. import ops
 from ..autograd.tree import Array, module
+from ..backend import array_module
 from ..density import LowerBound
 from ..distributions import Bernoulli, Gaussian, kl
 from ..nn import Conv2d, ConvTranspose2d, Flatten, Linear, Sequential, Unflatten, mlp
+from ..nn.doors import require_at_least_one, require_image_shape
 from ..optim import minimise
 
 TIMELINE = {  # what came when, by the sources above
@@ -55,6 +57,7 @@ class VAE:
     @staticmethod
     def mlp(rng, shape, latent, hidden=(200, 200), activation=ops.tanh, likelihood="bernoulli", mean=0.5):
         """Fully connected networks; without hidden layers both are linear, and the model is probabilistic PCA."""
+        require_at_least_one("VAE.mlp", latent=latent)
         pixels = math.prod(shape)
         *layers, last = mlp(rng, (latent, *reversed(hidden), pixels), activation)
         start = _start(shape, mean, likelihood).reshape(pixels)
@@ -64,15 +67,15 @@ class VAE:
 
     @staticmethod
     def convolutional(rng, shape, latent, channels=(32, 64), activation=ops.relu, likelihood="bernoulli", mean=0.5):
-        """Strided convolutions, each halving height and width, and transposed ones that double them again."""
-        height, width, colours = shape
+        """Strided convolutions, each halving height and width, and transposed ones that double them again.
+
+        shape (H, W, C); channels of each convolution, one or more. ValueError for sizes that cannot be halved so many times.
+        """
         scale = 2 ** len(channels)
-        if height % scale or width % scale:
-            raise ValueError(
-                f"VAE.convolutional: {height} x {width} images cannot be halved {len(channels)} times; pad them to a multiple "
-                f"of {scale}, or give fewer channels"
-            )
-        small = (height // scale, width // scale, channels[-1])
+        require_image_shape("VAE.convolutional", shape, scale, "give fewer channels")
+        require_at_least_one("VAE.convolutional", latent=latent)
+        height, width, colours = shape
+        small = (height // scale, width // scale, (colours, *channels)[-1])
         down, up = [], []
         for c_in, c_out in zip((colours, *channels), channels):
             down += [Conv2d.init(rng, c_in, c_out, kernel=3, stride=2), activation]
@@ -93,7 +96,9 @@ class VAE:
         return Gaussian(mean, log_var)
 
     def decode(self, z):
-        """p(x | z) for z (..., d), elementwise over pixels: a distribution of shape (..., *shape)."""
+        """p(x | z) for z (..., d), elementwise over pixels: a distribution of shape (..., *shape). ValueError for another d."""
+        if not z.shape or z.shape[-1] != self.latent:
+            raise ValueError(f"VAE: z has shape {tuple(z.shape)}, but the latents of this model are (..., {self.latent})")
         flat = ops.reshape(z, shape=(-1, self.latent))  # convolutions know one batch axis
         y = ops.reshape(self.decoder(flat), shape=(*z.shape[:-1], *self.shape))
         return Bernoulli(y) if self.log_var is None else Gaussian(y, self.log_var)  # model: [elbo.model_iwae]
@@ -132,7 +137,7 @@ class VAE:
     def log_prob_estimate(self, x, rng, samples=5000, rows=5000):
         """The IWAE bound with many samples, by decoding `rows` latents at a time. LowerBound, nats (N,)."""
         _require_samples(samples)
-        q, at_once, parts = self.encode(x), max(1, rows // len(x)), []
+        q, at_once, parts = self.encode(x), max(1, rows // max(1, len(x))), []
         for start in range(0, samples, at_once):
             parts.append(ops.logsumexp(self.log_weights(x, rng, min(at_once, samples - start), q), axis=0))
         return LowerBound(ops.logsumexp(ops.stack(*parts), axis=0) - math.log(samples), f"IWAE, k = {samples}")
@@ -149,8 +154,9 @@ class VAE:
 
     def interpolate(self, a, b, steps):
         """The images on straight lines between the latents of a and of b, (steps, N, *shape): from a's to b's."""
-        t = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None]
-        return self.decode((1 - t) * self.encode(a).mean + t * self.encode(b).mean).mean
+        start, end = self.encode(a).mean, self.encode(b).mean
+        t = array_module(start).linspace(0, 1, steps, dtype=np.float32)[:, None, None]
+        return self.decode((1 - t) * start + t * end).mean
 
 
 @module

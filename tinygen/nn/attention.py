@@ -56,6 +56,7 @@ class SelfAttention:
         return ops.swapaxes(ops.reshape(x, shape=(N, T, self.heads, d // self.heads)), 1, 2)
 
 
+@ops.opaque
 def sinusoids(t, d, longest=10_000.0):
     """sin(t w_i) and cos(t w_i) for d / 2 frequencies w_i from 1 to 1 / longest: t (N,) numbers -> float32 (N, d).
 

@@ -12,13 +12,13 @@ convolution it is the other way round.
 
 from ..autograd.tree import Array, module
 from ..ops.convolution import affine_conv2d, conv2d, conv_transpose2d
-from .doors import require_image
+from .doors import require_at_least_one, require_image
 from .init import glorot_uniform, zeros
 
 
 @module
 class Conv2d:
-    r"""y[n, i, j] = b + \sum_{a, b} x[n, i s + a - p, j s + b - p] W[a, b], with zeros outside the image.
+    r"""y[n, i, j] = bias + \sum_{a, b} x[n, i s + a - p, j s + b - p] W[a, b], with zeros outside the image.
 
     x (N, H, W, C_in) -> y (N, H', W', C_out); the bias is (C_out,) or None.
     """
@@ -30,7 +30,11 @@ class Conv2d:
 
     @classmethod
     def init(cls, rng, c_in, c_out, kernel=3, stride=1, padding=None, bias=True, initialiser=glorot_uniform):
-        """Weights by the initialiser, biases 0. The padding is (kernel - 1) // 2 unless told: H' = ceil(H / s) if k is odd."""
+        """Weights by the initialiser, biases 0. The padding is (kernel - 1) // 2 unless told: H' = ceil(H / s) if k is odd.
+
+        ValueError for a size below 1.
+        """
+        require_at_least_one("Conv2d", c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
         padding = (kernel - 1) // 2 if padding is None else padding
         weight = initialiser(rng, (kernel, kernel, c_in, c_out), kernel**2 * c_in, kernel**2 * c_out / stride**2)
         return cls(weight, zeros(rng, (c_out,)) if bias else None, stride, padding)
@@ -59,7 +63,8 @@ class ConvTranspose2d:
 
     @classmethod
     def init(cls, rng, c_in, c_out, kernel=4, stride=2, padding=1, output_padding=0, bias=True, initialiser=glorot_uniform):
-        """Weights by the initialiser, biases 0; as they stand, the defaults double height and width."""
+        """Weights by the initialiser, biases 0; as they stand, the defaults double height and width. ValueError as above."""
+        require_at_least_one("ConvTranspose2d", c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
         weight = initialiser(rng, (kernel, kernel, c_in, c_out), kernel**2 * c_in / stride**2, kernel**2 * c_out)
         return cls(weight, zeros(rng, (c_out,)) if bias else None, stride, padding, output_padding)
 

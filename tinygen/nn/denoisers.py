@@ -54,6 +54,7 @@ class MLP:
 
     @staticmethod
     def init(rng, D, width, depth, classes, frequencies=None):
+        """depth blocks of the given width, which is even and at least 4; classes: how many labels there are, or 0."""
         blocks = [[Linear.init(rng, width, width) for _ in range(3)] for _ in range(depth)]
         if frequencies is None:
             # the units of the first layer bend in places all over the data: with biases of 0, all would bend at the origin
@@ -120,7 +121,7 @@ class UNet:
 
     @staticmethod
     def init(rng, colours, channels, heads, classes, patch=1):
-        """channels: of each level, the largest image first."""
+        """channels: of each level, the largest image first. The heads divide the last of them."""
         width = 4 * channels[0]
 
         def block(a, b):

@@ -25,15 +25,20 @@ from .doors import require_last_axis
 
 @module
 class Scaling:
-    """z = x e^s, with a learned s for each number of an example (NICE, section 3.3)."""
+    """z = x e^s, with a learned s for each number of an example (NICE, section 3.3). ValueError for another shape."""
 
     log_scale: Array
 
     def to_latent(self, x):
-        return x * ops.exp(self.log_scale), constant(x, 1) * self.log_scale.sum()
+        return x * ops.exp(self.log_scale), self._log_volume(x)
 
     def to_data(self, z):
-        return z * ops.exp(-self.log_scale), constant(z, -1) * self.log_scale.sum()
+        return z * ops.exp(-self.log_scale), -self._log_volume(z)
+
+    def _log_volume(self, x):
+        if tuple(x.shape[1:]) != tuple(self.log_scale.shape):  # one s for many numbers would count once
+            raise ValueError(f"Scaling: examples have shape {tuple(x.shape[1:])}, and s {tuple(self.log_scale.shape)}")
+        return constant(x, 1) * self.log_scale.sum()
 
 
 class Rearrangement:
@@ -78,7 +83,7 @@ class Squeeze(Rearrangement):
             raise ValueError(f"Squeeze: x has shape {tuple(x.shape)}, not (N, H, W, C) with even H and W: pad the images")
         N, H, W, C = x.shape
         blocks = ops.reshape(x, shape=(N, H // 2, 2, W // 2, 2, C)).transpose(0, 1, 3, 2, 4, 5)
-        return ops.reshape(blocks, shape=(N, H // 2, W // 2, 4 * C))  # [change_of_variables.squeeze]
+        return ops.reshape(blocks, shape=(N, H // 2, W // 2, 4 * C))  # [couplings.squeeze]
 
     def _back(self, z):
         if len(z.shape) != 4 or z.shape[3] % 4:
@@ -156,9 +161,15 @@ class Logit:
 
 
 def constant(x, value):
-    """The same number for each example, (N,)."""
+    """The same number for each example, (N,), of x's type. TypeError for integers, which could not hold a logarithm."""
+    if x.dtype.kind != "f":
+        raise TypeError(
+            f"a flow has a density of real numbers, and x holds {x.dtype}; dequantise grey levels with data.prepare, or "
+            "convert x with .astype(float)"
+        )
     return array_module(ops.stop_gradient(x)).full(x.shape[0], value, x.dtype)
 
 
 def per_example(x):
+    """The sum over all numbers of each example, (N,)."""
     return x.sum(axis=tuple(range(1, len(x.shape))))

@@ -39,12 +39,12 @@ def live_taps(mask, kernel):
         raise ValueError(f"live_taps: a {kh} x {kw} kernel has no tap in its middle; give odd sizes")
     middle_row, middle = kh // 2 * kw, kh // 2 * kw + kw // 2  # taps counted row by row
     live = {"A": middle, "B": middle + 1, "vertical A": middle_row, "vertical B": middle_row + kw}[mask]
-    return tuple(divmod(t, kw) for t in range(live))  # [autoregression.masks]
+    return tuple(divmod(t, kw) for t in range(live))  # [masked_convolutions.masks]
 
 
 @module
 class MaskedConv2d:
-    r"""y[n, i, j] = b + \sum_{(a, b) in taps} x[n, i + a - kh // 2, j + b - kw // 2] W[a, b], zeros outside the image.
+    r"""y[n, i, j] = bias + \sum_{(a, b) in taps} x[n, i + a - kh // 2, j + b - kw // 2] W[a, b], zeros outside the image.
 
     x (N, H, W, C_in) -> y (N, H, W, C_out); the bias is (C_out,). Dead weights are 0, are never read, and get no gradient.
     """
@@ -82,4 +82,5 @@ class MaskedConv2d:
         return self._convolve(x, 0)
 
     def _convolve(self, x, padding):
-        return affine_masked_conv2d(x, self.weight, self.bias, taps=self.taps, padding=padding)  # [autoregression.dead_taps]
+        # [masked_convolutions.dead_taps]
+        return affine_masked_conv2d(x, self.weight, self.bias, taps=self.taps, padding=padding)

@@ -31,7 +31,7 @@ def rational_quadratic(x, raw, reach, inverse=False):
         b = h * d - rise * bend
         xi = 2 * s * rise / (b + ops.sqrt(ops.maximum(b * b + 4 * (h * (s - d) + rise * bend) * s * rise, 0)))
     else:
-        xi = (inside - x_k) / w  # [change_of_variables.spline]
+        xi = (inside - x_k) / w  # [couplings.spline]
     both = xi * (1 - xi)
     below = s + bend * both
     y = x_k + w * xi if inverse else y_k + h * (s * xi * xi + d * both) / below
@@ -54,5 +54,5 @@ def _bin(x, knots, inverse):
     """The six numbers of the bin that x lies in, (...) each; x is a height, if inverse."""
     starts = ops.stop_gradient(knots[1 if inverse else 0])
     k = (ops.stop_gradient(x)[..., None] >= starts[..., 1:]).sum(axis=-1)
-    chosen = ops.take_along_axis(ops.stack(*knots, axis=-2), k[..., None, None].repeat(len(knots), axis=-2))
+    chosen = ops.take_along_axis(ops.stack(*knots, axis=-2), ops.repeat(k[..., None, None], len(knots), axis=-2))
     return [chosen[..., i, 0] for i in range(len(knots))]
