@@ -2,10 +2,12 @@
 
 import ast
 import runpy
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 
-HELPERS = {"__init__", "__main__", "claims", "divergences", "families", "options", "report"}
+HELPERS = {"__init__", "__main__", "claims", "divergences", "families", "options", "report", "training"}
 
 
 def demos():
@@ -19,15 +21,21 @@ def main(arguments):
     if not arguments or arguments[0] in ("-h", "--help"):
         print("python -m demos NAME [--help] [--quick] ...\n")
         width = max(map(len, known))
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
         for name, line in known.items():
-            print(f"  {name:{width}}  {line}")
+            print(textwrap.fill(line, columns, initial_indent=f"  {name:{width}}  ", subsequent_indent=(width + 4) * " "))
         return 0
     name, *rest = arguments
     if name not in known:
         print(f"demos: there is no demo called {name!r}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
     sys.argv = [f"python -m demos {name}", *rest]
-    runpy.run_module(f"demos.{name}", run_name="__main__")
+    try:
+        runpy.run_module(f"demos.{name}", run_name="__main__")
+    except KeyboardInterrupt:
+        again = " ".join(arguments) + ("" if "--resume" in rest else " --resume")
+        print(f"\nstopped; if it was training, python -m demos {again} goes on after the last complete step", file=sys.stderr)
+        return 130
     return 0
 
 

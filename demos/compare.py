@@ -16,12 +16,13 @@ import gc
 import sys
 import time
 import tracemalloc
-from itertools import count, product
+from itertools import product
 
 import numpy as np
 
 from demos import claims, families, report
 from demos.options import at_least_one, options, plain_errors, positive
+from demos.training import make_room
 from tinygen import Generator, data, metrics, plot, train
 from tinygen.autograd import tree
 from tinygen.density import Bounded, Tractable, Unnormalised
@@ -172,9 +173,10 @@ def interpolation(family, model, rng):
 
 # %%
 folder = chosen.out / "runs"
-if folder.exists() and not chosen.resume:  # what an earlier comparison left is not lost, but gets a number
-    folder.rename(next(free for free in (chosen.out / f"runs.{k}" for k in count(1)) if not free.exists()))
-folder.mkdir(parents=True, exist_ok=True)
+with plain_errors():
+    if not chosen.resume:
+        make_room(chosen.out, begun="runs")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def kept(path, settings):

@@ -15,6 +15,7 @@ data has (guidance). Run this file with `python -m demos ddpm`, or cell by cell 
 import numpy as np
 
 from demos.options import at_least_one, options, plain_errors
+from demos.training import finish, fit
 from tinygen import Generator, data, metrics, optim, plot, train
 from tinygen.density import LowerBound, bits_per_dim
 from tinygen.models import ddpm
@@ -79,11 +80,7 @@ def validate(n, state, metrics):
         return {"validation": state.best.loss(x, Generator(chosen.seed), labels, drop=0).mean()}
 
 
-with plain_errors():
-    state = train.fit(
-        step, state, batches, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
-        log_every=log_every, checkpoint_every=10 * log_every, on_log=validate,
-    )  # fmt: skip
+state = fit(chosen, step, state, batches, log_every, validate)
 model = state.best
 
 # %% [markdown]
@@ -174,6 +171,6 @@ def compare(name, settings):
 
 
 compare("guidance.png", [(f"$w = {w:g}$", {"times": times, "guidance": w}) for w in (0.0, 1.0, 3.0)])
-compare("ddim.png", [(f"{k} steps", {"times": k}) for k in ((1, 2) if chosen.quick else (5, 10, 20, 50))])
+compare("ddim.png", [(f"{k} steps", {"times": k}) for k in ((2, 3) if chosen.quick else (5, 10, 20, 50))])
 plot.curves(train.read_log(file("log.jsonl")), file("curves.png"), metrics=("loss", "validation"), log_y=True, y_label="loss")
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

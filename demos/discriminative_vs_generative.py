@@ -14,6 +14,7 @@ Run this file with `python -m demos discriminative_vs_generative`, or cell by ce
 import numpy as np
 
 from demos.options import at_least_one, options
+from demos.training import finish
 from tinygen import Generator, data, optim, plot, train
 from tinygen.density import bits_per_dim
 from tinygen.distributions import Categorical
@@ -195,4 +196,4 @@ drawn = [model.sample(rng, 20, digits) for model in makers.values()]
 real = np.concatenate([x["dequantised"][labels == y][:2] for y in range(10)])
 grid = np.concatenate([real, *drawn]).clip(0, 1).reshape(-1, 8, 8, 1)
 plot.image_grid(grid, file("samples.png"), columns=20, row_labels=["images", *makers])
-print(f"pictures are in {chosen.out}/")
+finish(chosen, "pictures")

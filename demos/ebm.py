@@ -20,6 +20,7 @@ from itertools import islice
 import numpy as np
 
 from demos.options import options, plain_errors
+from demos.training import finish, fit
 from tinygen import Generator, data, mcmc, metrics, ops, optim, plot, train
 from tinygen.models import ebm
 
@@ -27,8 +28,7 @@ SIGMA = {"digits": 0.15, "mnist": 0.3}
 MOVE = {"digits": 0.45, "mnist": 0.15}  # the step of a move, in units of sigma^2: the more pixels, the shorter it must be
 chosen = options(
     "ebm",
-    "Train an energy-based model of noisy images, let its chains draw, and measure what its energy and its gradient know. With "
-    "--data mnist it takes about 40 minutes.",
+    "Train an energy-based model of noisy images, let its chains draw, and measure what its energy and its gradient know.",
     steps={"digits": 4000, "mnist": 40_000, "quick": 20},
     network={"choices": ("mlp", "convolutional"), "default": "mlp", "help": "of the energy (default: %(default)s)"},
 )
@@ -95,12 +95,8 @@ def validate(step, state, metrics):
 # gradient takes the noise off images that it has not seen.
 
 # %%
-with plain_errors():
-    state = train.fit(
-        step, ebm.start(model, optimiser, rng, chains=128, averaged=True), data.Batches(y_train, 128, chosen.seed),
-        chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
-        log_every=max(1, chosen.steps // 40), on_log=validate,
-    )  # fmt: skip
+state = ebm.start(model, optimiser, rng, chains=128, averaged=True)
+state = fit(chosen, step, state, data.Batches(y_train, 128, chosen.seed), chosen.steps // 40, validate)
 model = state.training.best
 
 # %% [markdown]
@@ -180,7 +176,7 @@ for name, (x, band) in others.items():
 # data says whether it recognises them: whether some digit has a probability above 0.9.
 
 # %%
-n = 30 if chosen.quick else 3000
+n = 60 if chosen.quick else 3000
 begun = model.noise(rng, 50 if chosen.quick else 300)
 shown = {0: begun}
 for i, (point, _) in enumerate(islice(mcmc.walk(kernel, model.log_density, begun, rng), n), start=1):
@@ -203,4 +199,4 @@ labels = ["image", "noisy", "linear guess", "energy's guess"]
 plot.image_grid(np.concatenate(rows).clip(0, 1), file("denoised.png"), columns=10, row_labels=labels)
 log = train.read_log(file("log.jsonl"))
 plot.curves(log, file("curves.png"), metrics="denoising error", y_label="squared error, validation", smooth=0)
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

@@ -15,7 +15,8 @@ from itertools import islice
 
 import numpy as np
 
-from demos.options import options, plain_errors
+from demos.options import options
+from demos.training import finish, fit
 from tinygen import Generator, data, mcmc, optim, plot, train
 from tinygen.models import ebm
 
@@ -87,8 +88,7 @@ def step(states, batch, rng):
 # %%
 def grid(name):
     reach = int(np.ceil(4 * std[name].max()))
-    n = 48 if chosen.quick else max(240, round(2 * reach / DETAIL[name][0]))
-    return plot.plane((-reach, reach, -reach, reach), n)
+    return plot.plane((-reach, reach, -reach, reach), max(60 if chosen.quick else 240, round(2 * reach / DETAIL[name][0])))
 
 
 grids = {name: grid(name) for name in names}
@@ -120,11 +120,7 @@ def measure(step, states, metrics):
     return {name: divergence(name, states[name].training.best) for name in names}
 
 
-with plain_errors():
-    states = train.fit(
-        step, {name: begin(name) for name in names}, batches, chosen.steps, seed=chosen.seed, out=chosen.out,
-        resume=bool(chosen.resume), log_every=max(1, chosen.steps // 5), on_log=measure,
-    )  # fmt: skip
+states = fit(chosen, step, {name: begin(name) for name in names}, batches, chosen.steps // 5, measure)
 models = {name: states[name].training.best for name in names}
 
 # %% [markdown]
@@ -133,10 +129,10 @@ models = {name: states[name].training.best for name in names}
 # The entropy of the truth is what no model can go below in the mean of -log p; the KL is how far above it the model stays.
 
 # %%
-print(f"{'nats':12} {'entropy':>8} {'KL':>8}   expected with the default settings")
+print(f"{'nats':12} {'entropy':>8} {'KL':>8}   {'' if chosen.quick else 'expected with the default settings'}".rstrip())
 for name in names:
     entropy, expected = -expectation(name, truth[name]), "" if chosen.quick else DETAIL[name][2]
-    print(f"{name:12} {entropy:8.3f} {divergence(name, models[name]):8.3f}   {expected}")
+    print(f"{name:12} {entropy:8.3f} {divergence(name, models[name]):8.3f}   {expected}".rstrip())
 
 # %% [markdown]
 # ## Pictures
@@ -166,11 +162,12 @@ log = train.read_log(file("log.jsonl"))
 plot.curves(log, file("curves.png"), metrics=names, y_label="KL(truth || model), nats", log_y=True, smooth=0)
 
 # %% [markdown]
-# And the landscape of energies. Four chains begin at the edge of the data and fall into the valleys, where they wander; the
-# black points are others, that began in a Gaussian. This is how an energy-based model is sampled: there is no other way. These
-# are Langevin chains: they follow the slope of the energy and are shaken at random. A few of them are caught in hollows of the
-# plain outside, which hardly any chain saw in training: they have almost no probability, but there is no slope that leads out.
-# (And with `--data ring_of_8` hardly one finds an island: that is why training also makes long moves.)
+# And the landscape of energies. Four chains begin at the edge of the data, at the rings, and fall into the valleys, where they
+# wander, to the dots; the black points are the ends of others, that began in a Gaussian. This is how an energy-based model
+# is sampled: there is no other way. These are Langevin chains: they follow the slope of the energy and are shaken at random. A
+# few of them are caught in hollows of the plain outside, which hardly any chain saw in training: they have almost no
+# probability, but there is no slope that leads out. (And with `--data ring_of_8` hardly one finds an island: that is why
+# training also makes long moves.)
 
 # %%
 name, rng = names[0], Generator(chosen.seed).at(chosen.steps)
@@ -185,4 +182,4 @@ plot.landscape(energies, file("landscape.png"), extent, ways[:4, :151], ways[4:,
 with plot.film(file("chains.gif")) as frame:
     for t in range(0, ways.shape[1], 2 if chosen.quick else 10):
         plot.landscape(energies, frame(), extent, ways[:4, max(0, t - 60) : t + 1], ways[4:, t])
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

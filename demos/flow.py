@@ -13,6 +13,7 @@ Run this file with `python -m demos flow`, or cell by cell as a notebook; `flow_
 import numpy as np
 
 from demos.options import at_least_one, options, plain_errors
+from demos.training import finish, fit
 from tinygen import Generator, data, optim, plot, train
 from tinygen.autograd import tree
 from tinygen.density import Exact, bits_per_dim
@@ -21,8 +22,7 @@ from tinygen.nn.invertible import Logit
 
 chosen = options(
     "flow",
-    "Train a multi-scale flow, measure the likelihood of its test images, and look at its samples and latents. "
-    "About 1 minute; with --data mnist about 55 minutes.",
+    "Train a multi-scale flow, measure the likelihood of its test images, and look at its samples and latents.",
     steps={"digits": 1000, "mnist": 6000, "quick": 4},
     width={"type": at_least_one, "default": 32, "metavar": "W", "help": "channels in the couplings (default: %(default)s)"},
     kind={"choices": ("affine", "additive", "spline"), "default": "affine", "help": "of coupling (default: %(default)s)"},
@@ -84,11 +84,7 @@ def validate(step, state, metrics):
     return {"validation": -density(state.best, validation).nats.mean()}
 
 
-with plain_errors():
-    state = train.fit(
-        step, optim.begin(model, optimiser, averaged=True), batches, chosen.steps, seed=chosen.seed, out=chosen.out,
-        resume=bool(chosen.resume), log_every=max(1, chosen.steps // 20), on_log=validate,
-    )  # fmt: skip
+state = fit(chosen, step, optim.begin(model, optimiser, averaged=True), batches, chosen.steps // 20, validate)
 model = state.best
 
 # %% [markdown]
@@ -142,4 +138,4 @@ bits = [
     for r in later
 ]
 plot.curves(bits, file("curves.png"), y_label="bits/dim of grey levels")
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

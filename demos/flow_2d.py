@@ -13,7 +13,8 @@ know. Run this file with `python -m demos flow_2d`, or cell by cell as a noteboo
 # %%
 import numpy as np
 
-from demos.options import at_least_one, options, plain_errors
+from demos.options import at_least_one, options
+from demos.training import finish, fit
 from tinygen import Generator, data, optim, plot, train
 from tinygen.models import flow
 from tinygen.nn import init
@@ -71,12 +72,8 @@ def step(states, batch, rng):
     return {run: state for run, (state, _) in stepped.items()}, {run: metrics["loss"] for run, (_, metrics) in stepped.items()}
 
 
-with plain_errors():
-    states = {run: optim.begin(new(kind), optimiser, averaged=True) for run, (_, kind) in runs.items()}
-    states = train.fit(
-        step, states, batches, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
-        log_every=max(1, chosen.steps // 100),
-    )  # fmt: skip
+states = {run: optim.begin(new(kind), optimiser, averaged=True) for run, (_, kind) in runs.items()}
+states = fit(chosen, step, states, batches, chosen.steps // 100)
 flows = {run: state.best for run, state in states.items()}
 
 # %% [markdown]
@@ -110,7 +107,7 @@ expected = {  # the KL with the default settings: affine, spline
     "grid_of_25": ("above 0.5", "0.03 to 0.1"),
 }
 entropy = {name: -expectation(log_p, log_p) for name, log_p in truth.items()}
-print(f"{'in nats':21} {'entropy':>8} {'-log p':>8} {'KL':>8}  {'expected':12} {'integral':>8}")
+print(f"{'in nats':21} {'entropy':>8} {'-log p':>8} {'KL':>8}  {'' if chosen.quick else 'expected':12} {'integral':>8}")
 for run, (name, kind) in runs.items():
     H, divergence = entropy[name], expectation(truth[name], truth[name] - learned[run])
     band, integral = "" if chosen.quick else dict(zip(couplings, expected[name]))[kind], np.exp(learned[run]).sum() * area
@@ -146,14 +143,15 @@ for i in range(len(shown[0])):  # from the last layer, a scaling, to the first c
     stages.append([layers[-1 - i].to_data(here)[0] for layers, here in zip(shown, stages[-1])])
 
 
-def draw(here, path, titles, columns):
+def draw(here, path, titles, columns, row_labels=None):
     warped = [points[: lines[..., 0].size].reshape(lines.shape) for points in here]
-    plot.warped_grid(warped, path, (-4.5, 4.5, -4.5, 4.5), titles, columns, [points[lines[..., 0].size :] for points in here])
+    points = [points[lines[..., 0].size :] for points in here]
+    plot.warped_grid(warped, path, (-4.5, 4.5, -4.5, 4.5), titles, columns, points, row_labels)
 
 
 titles = ["latents", "scaled", *(f"coupling {i + 1}" for i in range(chosen.spline))]
 every = [here[k] for k in range(len(names)) for here in stages]
-draw(every, file("warp.png"), titles, len(stages))
+draw(every, file("warp.png"), titles, len(stages), labels)
 with plot.film(file("warp.gif")) as frame:
     for before, after in zip(stages, stages[1:]):
         for t in np.linspace(0, 1, 2 if chosen.quick else 8, endpoint=False, dtype=np.float32):
@@ -165,4 +163,4 @@ excess = [
     for record in train.read_log(file("log.jsonl"))
 ]
 plot.curves(excess, file("curves.png"), y_label="nats above the entropy")
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

@@ -12,6 +12,7 @@ Run this file with `python -m demos gan_2d`, or cell by cell as a notebook.
 import numpy as np
 
 from demos.options import options, plain_errors
+from demos.training import finish, fit
 from tinygen import Generator, data, grad, ops, optim, plot, train
 from tinygen.metrics import modes_captured
 from tinygen.models import gan
@@ -59,8 +60,7 @@ def smallest_game(objective, turns, rate=0.1):
     return np.stack(way)
 
 
-ways = [smallest_game(objective, 3 if chosen.quick else 150) for objective in SMALL.values()]
-plot.clouds(ways, file("smallest_game.png"), (-2.5, 2.5, -2.5, 2.5), titles=tuple(SMALL), joined=True)
+ways = [smallest_game(objective, 20 if chosen.quick else 150) for objective in SMALL.values()]
 
 # %% [markdown]
 # ## The games
@@ -93,7 +93,7 @@ def step(states, batch, rng):
         toy, name = game.split(", ")
         new[game], metrics = steps[name](states[game], batch[toy], rng)
         accuracies.append(metrics["accuracy"])
-    return new, {"accuracy": np.mean(accuracies)}
+    return new, {"accuracy": sum(accuracies) / len(accuracies)}
 
 
 def count(states):
@@ -118,13 +118,10 @@ with plain_errors():
     generator, discriminator = (
         optim.Adam(optim.cosine(rate, chosen.steps), beta1=chosen.momentum, beta2=0.9) for rate in (1e-3, 2e-3)
     )
-    steps = {name: gan.train_step(OBJECTIVES[name], generator, discriminator, decay=0.98) for name in names}
-    start = gan.GAN.mlp(Generator(chosen.seed), (2,), latent=2, hidden=(64, 64, 64), waves=3)
-    states = {game: gan.players(start, generator, discriminator, averaged=True) for game in games}
-    states = train.fit(
-        step, states, batches, chosen.steps, seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume),
-        log_every=max(1, chosen.steps // 40), on_log=look,
-    )  # fmt: skip
+steps = {name: gan.train_step(OBJECTIVES[name], generator, discriminator, decay=0.98) for name in names}
+start = gan.GAN.mlp(Generator(chosen.seed), (2,), latent=2, hidden=(64, 64, 64), waves=3)
+states = {game: gan.players(start, generator, discriminator, averaged=True) for game in games}
+states = fit(chosen, step, states, batches, chosen.steps // 40, look)
 
 # %% [markdown]
 # ## Modes captured
@@ -143,10 +140,12 @@ for game, (modes, share) in count(states).items():
 # %% [markdown]
 # ## Pictures
 #
-# What each generator makes in the end, over the data in grey; how many modes it reaches as the game goes on; and, as a film,
-# how the clouds of minimax and of R1 move.
+# The ways of the smallest game, from the orange dot, around the equilibrium in grey. Then what each generator makes in the end,
+# over the data in grey; how many modes it reaches as the game goes on; and, as a film, how the clouds of minimax and R1 move.
 
 # %%
+equilibrium = [np.zeros((1, 2))] * len(ways)
+plot.clouds(ways, file("smallest_game.png"), (-2.5, 2.5, -2.5, 2.5), tuple(SMALL), under=equilibrium, joined=True)
 extent = (-2.2, 2.2, -2.2, 2.2)
 real = {name: toy.sample(Generator(chosen.seed), 1000) / size[name] for name, toy in toys.items()}
 titles = [name.replace("_", " ") for name in names]
@@ -170,4 +169,4 @@ if stages:  # a resumed run that was complete has seen none
         for _, clouds in stages:
             panels = [clouds[game] for game in chase]
             plot.clouds(panels, frame(), extent, [titles[i] for i in shown], len(shown), labels, under)
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

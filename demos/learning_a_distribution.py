@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 
 from demos.divergences import Grid, jensen_shannon, kl_on_grid
-from demos.options import at_least_one, options, plain_errors
+from demos.options import at_least_one, options
+from demos.training import finish, fit
 from tinygen import Generator, data, mcmc, ops, optim, plot, train
 from tinygen.models import ddpm, ebm, flow, gan, pixelcnn, vae
 
@@ -111,6 +112,7 @@ class Family:
         return optim.cosine(highest, chosen.steps, final=highest / 20)
 
 
+# %%
 class VAE(Family):
     """Gaussians around a curved sheet: z ~ N(0, I) says where the mean is. Bounded by 100 weighted samples of z."""
 
@@ -136,6 +138,7 @@ class VAE(Family):
         return model.log_prob_estimate(x, rng, samples=100).nats
 
 
+# %%
 class GAN(Family):
     """G(z) is whatever D does not tell from data: R1, no momentum, and an average of the last generators."""
 
@@ -154,6 +157,7 @@ class GAN(Family):
         return model.sample(rng, n)
 
 
+# %%
 class Flow(Family):
     """An invertible map to N(0, I): splines of one coordinate, which the other chooses; on the line, nobody does."""
 
@@ -169,6 +173,7 @@ class Flow(Family):
         return model.log_prob(x).nats
 
 
+# %%
 class PixelCNN(Family):
     """An image of one row: x_1, then x_2 given x_1, each one of 48 levels. A density of cells, uniform within each."""
 
@@ -190,6 +195,7 @@ class PixelCNN(Family):
         return model.log_prob(self.image(x)).nats - self.D * math.log(2 * self.grid.side / CELLS)
 
 
+# %%
 class EBM(Family):
     """e^-E(x) / Z, trained by chains. With a grid as short as this Z is a sum, and samples need no chain."""
 
@@ -212,6 +218,7 @@ class EBM(Family):
         return np.concatenate(parts) - log_z
 
 
+# %%
 class DDPM(Family):
     """A hundred small steps back from noise, by their variational bound. Samples take 20 longer ones (DDIM)."""
 
@@ -232,6 +239,7 @@ class DDPM(Family):
         return model.bound(x, rng).nats
 
 
+# %%
 FAMILIES = {"VAE": VAE, "GAN": GAN, "flow": Flow, "PixelCNN": PixelCNN, "EBM": EBM, "DDPM": DDPM}
 runs = {(name, space): family(truths[space], grids[space]) for space in truths for name, family in FAMILIES.items()}
 
@@ -294,13 +302,10 @@ def look(n, states, metrics):
     return figures
 
 
-with plain_errors():
-    started = {run: family.training(rng) for (run, family), rng in zip(runs.items(), Generator(chosen.seed).split(len(runs)))}
-    steps = {run: step for run, (_, step) in started.items()}
-    states = train.fit(
-        step, {", ".join(run): state for run, (state, _) in started.items()}, data.Draws(batch, chosen.seed), chosen.steps,
-        seed=chosen.seed, out=chosen.out, resume=bool(chosen.resume), log_every=max(1, chosen.steps // 15), on_log=look,
-    )  # fmt: skip
+started = {run: family.training(rng) for (run, family), rng in zip(runs.items(), Generator(chosen.seed).split(len(runs)))}
+steps = {run: step for run, (_, step) in started.items()}
+states = {", ".join(run): state for run, (state, _) in started.items()}
+states = fit(chosen, step, states, data.Draws(batch, chosen.seed), chosen.steps // 15, look)
 
 # %% [markdown]
 # ## How close?
@@ -385,4 +390,4 @@ if looks:  # a resumed run that was complete has seen none
         with plot.film(file(f"{name}.gif"), seconds=0.25) as frame:
             for n, seen in looks:
                 draw(frame(), names, curves, label, seen, at.index(n) + 1)
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from demos.options import at_least_one, options, plain_errors
+from demos.options import at_least_one, options
+from demos.training import finish, fit
 from tinygen import Generator, data, metrics, optim, plot, train
 from tinygen.models import gan
 
@@ -134,11 +135,7 @@ def look(n, states, metrics):
 
 rngs = iter(Generator(chosen.seed).split(len(toys) * len(GAMES) * repeats))
 states = {f"{toy}, {game}, {i}": players(toy, game, next(rngs)) for toy in toys for game in GAMES for i in range(repeats)}
-with plain_errors():
-    states = train.fit(
-        step, states, data.Draws(batch, chosen.seed), chosen.steps, seed=chosen.seed, out=chosen.out,
-        resume=bool(chosen.resume), log_every=max(1, chosen.steps // 30), on_log=look,
-    )  # fmt: skip
+states = fit(chosen, step, states, data.Draws(batch, chosen.seed), chosen.steps // 30, look)
 log = train.read_log(chosen.out / "log.jsonl")
 
 # %% [markdown]
@@ -175,6 +172,8 @@ for name, toy in toys.items():
 # * KL: of the histogram of the modes to the flat one, in nats. All on one mode is log 8 = 2.08 or log 25 = 3.22.
 # * moved: the share of samples by which the histogram changed since the last look, a mean over the second half of the game.
 #   This is the chase; for a generator that has arrived it is 0.
+#
+# `divergence.png` and `moved.png` show the last two: a blue dot for each repeat, an orange bar for their mean.
 
 
 # %%
@@ -230,4 +229,4 @@ real = {name: toy.sample(Generator(chosen.seed), 1000) / size[name] for name, to
 ends = [samples(states, toy, name, 0, 1000) / size[toy] for toy in toys for name in shown]
 under = [real[toy] for toy in toys for _ in shown]
 plot.clouds(ends, file("samples.png"), (-2.4, 2.4, -2.4, 2.4), shown, len(shown), labels, under)
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

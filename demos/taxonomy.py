@@ -3,7 +3,8 @@
 
 What a family can say about p(x) is the type that a method of its model returns: log p(x) itself, a bound on it, an energy; or
 there is no such method. So the tree below is not drawn by hand. It is read off the models in tinygen/models, and so is what
-else decides between them: how long a sample takes, whether an example has a code, what training is like.
+else decides between them: how long a sample takes, whether an example has a code, what training is like. How near samples come
+to the data no type can say; where `python -m demos compare` has measured it, that is a question too.
 
     python -m demos taxonomy --answers likelihood=exact,speed=one
 
@@ -18,11 +19,14 @@ import pkgutil
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from demos.options import options, plain_errors
-from tinygen import Generator, models, plot
+from demos.training import finish
+from tinygen import Generator, models, plot, train
+from tinygen.autograd import tree
 from tinygen.density import Bounded, Energy, Exact, LowerBound, Sampler, Tractable, Unnormalised
 from tinygen.models import ddpm
 
@@ -31,14 +35,20 @@ chosen = options(
     "Draw the tree and the timeline of the families, and say which of them fit your answers to a few questions.",
     data=("none",),
     answers={"metavar": "QUESTION=ANSWER,...", "help": "in place of being asked; the list of questions is printed"},
+    compared={
+        "type": Path,
+        "default": Path("runs", "compare"),
+        "metavar": "DIR",
+        "help": "what `compare` has measured, where it has run (default: %(default)s)",
+    },
 )
 
 # %% [markdown]
 # ## The families
 #
 # A family is a file in tinygen/models with a train_step, and its class that can be sampled from. (The classifiers of bayes.py
-# are fitted by counting, without a network.) Small models, untrained, are enough to see what each
-# does, here with vectors of 144 numbers or images of 12 x 12.
+# are fitted by counting, without a network.) Small models, untrained, are enough to see what each does, here with vectors of
+# 144 numbers or images of 12 x 12.
 
 # %%
 SMALL = {
@@ -62,8 +72,9 @@ def families():
 
 
 def small(name, kind):
+    """In double precision: in single, a kernel draws a PixelCNN's pixels, and what it calls cannot be counted from outside."""
     make = getattr(kind, "mlp", None) or kind.plain
-    return make(Generator(chosen.seed), **SMALL[name])
+    return tree.map(lambda array: array.astype(np.float64), make(Generator(chosen.seed), **SMALL[name]))
 
 
 # %% [markdown]
@@ -88,9 +99,10 @@ class Facts:
     opponent: bool  # whether a second network is trained against the first
     chains: bool  # whether training has to draw samples
     score: bool  # whether the network says the way to the data: the slope of log p of noisy examples
+    distance: float | None  # of samples from the data, as `compare` has measured it, if it has
 
 
-def facts(file, model):
+def facts(name, file, model):
     rng = Generator(chosen.seed)
     x = model.sample(rng, 2)
     asked = inspect.signature(file.train_step).parameters
@@ -104,6 +116,7 @@ def facts(file, model):
         opponent=sum(name.endswith("optimiser") for name in asked) > 1,
         chains="kernel" in asked,
         score=hasattr(model, "denoise"),
+        distance=distance(name),
     )
 
 
@@ -141,18 +154,32 @@ def code(model, x):
     return None
 
 
+def distance(name):
+    """The mean Frechet distance of a family's runs in the comparison, infinite if one has diverged; None without runs.
+
+    Those of a quick comparison, which judges a hundred images, mean nothing and do not count.
+    """
+    files = (chosen.compared / "runs").glob("*.safetensors")  # flow-0.safetensors, of seed 0
+    runs = [train.checkpoint_info(path)["extra"] for path in files if path.stem.lower().startswith(f"{name.lower()}-")]
+    distances = [run["measured"].get("frechet", np.inf) for run in runs if run["settings"]["judged images"] > 100]
+    return float(np.mean(distances)) if distances else None
+
+
 with plain_errors(), np.errstate(over="ignore"):
     files = families()
     if missing := set(files) - set(SMALL):
         raise RuntimeError(f"taxonomy: {', '.join(sorted(missing))}: give a small model of each in SMALL")
-    known = {name: facts(file, small(name, kind)) for name, (file, kind) in files.items()}
+    known = {name: facts(name, file, small(name, kind)) for name, (file, kind) in files.items()}
+compared = all(f.distance is not None for f in known.values())
 
-print(f"{'family':10}{'log p(x)':12}{'calls':>6}{'code':>13}   labels   completes   training")
+head = f"{'family':10}{'log p(x)':12}{'calls':>6}{'code':>13}   labels   completes   training"
+print(head + ("       distance" if compared else ""))
 for name, f in known.items():
     density, size = f.density.__name__ if f.density else "none", f"{f.code} of {f.numbers}" if f.code else "none"
     training = "a game" if f.opponent else "draws samples" if f.chains else "one loss"
-    flags = f"{'yes' if f.labels else 'no':9}{'yes' if f.completes else 'no':12}"
-    print(f"{name:10}{density:12}{f.calls:6}{size:>13}   {flags}{training}")
+    rest = f"{'yes' if f.labels else 'no':9}{'yes' if f.completes else 'no':12}{training:15}"
+    rest += f"{f.distance:.1f}" if compared else ""
+    print(f"{name:10}{density:12}{f.calls:6}{size:>13}   {rest}".rstrip())
 
 # %% [markdown]
 # ## The tree
@@ -170,17 +197,17 @@ BRANCHES = {
     Energy: ("explicit", "not normalised", "energy: Energy"),
     None: ("implicit", "samples only", "no method says anything of p(x)"),
 }
-tree = {}
+branches = {}
 for density, (side, branch, method) in BRANCHES.items():
     of_this_kind = sorted((name for name, f in known.items() if f.density is density), key=lambda name: known[name].score)
     leaves = {f"{name}\n{files[name][0].__name__.replace('.', '/')}.py": {} for name in of_this_kind}
-    tree.setdefault(f"{side}\np(x) is {'a formula' if side == 'explicit' else 'known by samples'}", {})[
+    branches.setdefault(f"{side}\np(x) is {'a formula' if side == 'explicit' else 'known by samples'}", {})[
         f"{branch}\n{method}"
     ] = leaves
 by_score = [name for name, f in known.items() if f.score and f.density is not Energy]
 links = [(name, BRANCHES[Energy][1], "its network\nis a score") for name in by_score]
 file = chosen.out.joinpath
-plot.tree({"p(x)\na model of data": tree}, file("tree.png"), links)
+plot.tree({"p(x)\na model of data": branches}, file("tree.png"), links)
 
 # %% [markdown]
 # ## Through time
@@ -226,6 +253,12 @@ QUESTIONS = {
         "any": ANY,
     }),
 }  # fmt: skip
+if compared:
+    nearest = min(f.distance for f in known.values())
+    near = ("yes: at most twice as far as those of the best", lambda f: f.distance <= 2 * nearest)
+    QUESTIONS["quality"] = ("Must samples be near the data?", {"near": near, "any": ANY})
+else:
+    print("\n`python -m demos compare` measures how near samples come to the data; after it, quality can be asked for, too")
 
 
 def ask():
@@ -267,9 +300,9 @@ print()
 if not answers:
     for question, (text, choices) in QUESTIONS.items():
         print(text)
-        for choice, (meaning, _) in choices.items():
-            print(f"  {f'{question}={choice}':20} {meaning + ':':42}{', '.join(fitting({question: choice}))}")
-    print("give --answers QUESTION=ANSWER,... to combine them")
+        for choice, (meaning, _) in list(choices.items())[:-1]:  # the last is ANY
+            print(f"  {f'{question}={choice}':20} {meaning + ':':49}{', '.join(fitting({question: choice}))}")
+    print("give --answers QUESTION=ANSWER,... to combine them; what is not answered does not matter")
 else:
     left = fitting(answers)
     for name in known:
@@ -279,4 +312,4 @@ else:
     for question in () if left else answers:
         if others := fitting(answers | {question: "any"}):
             print(f"  without {question}={answers[question]}: {', '.join(others)}")
-print(f"pictures are in {chosen.out}/")
+finish(chosen, "pictures")

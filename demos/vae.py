@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from demos.options import at_least_one, not_negative, options, plain_errors
+from demos.training import finish, fit
 from tinygen import Generator, data, ops, optim, plot, train
 from tinygen.density import LowerBound, bits_per_dim
 from tinygen.models import vae
@@ -77,11 +78,10 @@ else:
 
 # %%
 many = chosen.samples > 1
-early = chosen.steps * 7 // 8 if many else chosen.steps
+early = max(1, chosen.steps * 7 // 8) if many else chosen.steps
 first, second = optim.cosine(1.5e-3, early), optim.cosine(1e-3, max(1, chosen.steps - early))
 optimiser = optim.Adam(lambda step: first(step) if step < early else second(step - early))
-state, resume = optim.begin(model, optimiser), bool(chosen.resume)
-log_every = max(1, min(1000, chosen.steps // 100))
+state, resume = optim.begin(model, optimiser), None  # whether to resume says the command line, of the first part
 
 
 def validate(step, state, metrics):
@@ -96,12 +96,8 @@ def vae_bound(model, x, rng):
 
 for samples, batch_size, until in ((1, 100, early), (chosen.samples, 20, chosen.steps)):
     batches = data.Batches(images.train.images, batch_size, chosen.seed)
-    with plain_errors():
-        step = vae.train_step(optimiser, samples, chosen.beta, prepare=binarise)
-        state = train.fit(
-            step, state, batches, until, seed=chosen.seed, out=chosen.out, resume=resume,
-            log_every=log_every, checkpoint_every=10 * log_every, on_log=validate,
-        )  # fmt: skip
+    step = vae.train_step(optimiser, samples, chosen.beta, prepare=binarise)
+    state = fit(chosen, step, state, batches, min(1000, chosen.steps // 100), validate, until, resume)
     resume = True
 model = state.params
 
@@ -159,4 +155,4 @@ plot.scatter(z, images.train.labels[seen], file("latent_map.png"))
 quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / 20) for i in range(20)], np.float32)
 plane = np.stack(np.meshgrid(quantiles, quantiles[::-1]), axis=-1).reshape(-1, 2)  # left to right, bottom to top, as on the map
 plot.image_grid(flat.decode(plane).mean, file("latent_plane.png"), columns=20)
-print(f"pictures, log and checkpoint are in {chosen.out}/")
+finish(chosen)

@@ -137,6 +137,32 @@ def test_runs_are_compared_under_their_names(tmp_path, drawn):
     assert drawn[0].get_yscale() == "log" and drawn[0].get_title() == "Two"
 
 
+@pytest.mark.parametrize(
+    "values, scale", [((0.88, 0.85), "linear"), ((3.1, 1.0), "log"), ((1.0, -0.5), "log"), ((0.0, 0.0), "linear")]
+)
+def test_a_logarithmic_scale_needs_values_that_span_it(tmp_path, drawn, values, scale):
+    log = [{"step": step, "loss": value} for step, value in enumerate(values, start=1)]
+    plot.curves(log, tmp_path / "a.png", log_y=True)
+    assert drawn[0].get_yscale() == scale
+
+
+@pytest.mark.parametrize("top, beside", [(0.5, False), (0.97, True)])
+def test_a_legend_makes_way_for_a_curve(tmp_path, drawn, top, beside):
+    heights = {"falling": [1.0, 0.3, 0.2, 0.1, 0.0], "high": [0.5, 0.5, 0.5, top, top]}
+    log = [{"step": 100 * n + 50, **{name: 7 + 20 * values[n] for name, values in heights.items()}} for n in range(5)]
+    plot.curves(log, tmp_path / "a.png")
+    axes = drawn[0]
+    left = axes.get_legend().get_window_extent().x0
+    assert (left > axes.get_window_extent().x1) == beside
+
+
+def test_steps_are_whole_numbers_and_names_have_no_underscores(tmp_path, drawn):
+    log = [{"step": step, "two_moons": 1.0 / step, "rings": 2.0} for step in (1, 2, 3)]
+    plot.curves(log, tmp_path / "a.png")
+    assert all(tick == round(tick) for tick in drawn[0].get_xticks())
+    assert [text.get_text() for text in drawn[0].get_legend().get_texts()] == ["two moons", "rings"]
+
+
 def test_a_value_that_was_not_finite_is_left_out(tmp_path, drawn):
     plot.curves([{"step": 1, "bound": None}, {"step": 2, "bound": 3.0}, {"step": 3, "bound": 4.0}], tmp_path / "a.png")
     assert list(drawn[0].lines[0].get_xdata()) == [2, 3] and drawn[0].get_ylabel() == "bound"
@@ -281,7 +307,8 @@ def test_lines_of_a_grid_run_straight_to_its_borders_and_are_drawn_as_they_were_
     np.testing.assert_array_equal(lines[1, :, :, 0], np.repeat([[-1], [0], [1]], 5, axis=1))
     np.testing.assert_array_equal(lines[1, 2, :, 1], [2, 3, 4, 5, 6])
     warped, points = np.stack([lines, lines**2]), np.zeros((2, 4, 2))
-    plot.warped_grid(warped, tmp_path / "a.png", (-3, 3, 0, 9), titles=("before", "after"), points=points)
+    plot.warped_grid(warped, tmp_path / "a.png", (-3, 3, 0, 9), titles=("before", "after"), points=points, row_labels=["x"])
+    assert [axes.get_ylabel() for axes in drawn] == ["x", ""]
     level, upright = drawn[1].collections[1:]
     np.testing.assert_allclose(np.stack(level.get_segments()), lines[0] ** 2)
     np.testing.assert_allclose(np.stack(upright.get_segments()), lines[1] ** 2)

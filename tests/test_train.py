@@ -24,6 +24,7 @@ from tinygen.train import (
     fit,
     load_checkpoint,
     log,
+    loop,
     read_log,
     save_checkpoint,
 )
@@ -201,6 +202,41 @@ def test_an_interrupt_keeps_the_last_complete_step(tmp_path):
         fit(interrupted, start(), Minibatches(), 10, seed=5, out=tmp_path, progress=False)
     assert bits(load_checkpoint(tmp_path / "checkpoint.safetensors", start())[0]) == bits(train(5))
     assert bits(train(10, tmp_path, resume=True)) == bits(train(10))
+
+
+def test_an_interrupt_while_a_line_is_made_keeps_that_line_for_the_resumed_run(tmp_path):
+    def validate(n, state, metrics):
+        if n == 6:
+            raise KeyboardInterrupt
+        return {"validation": n}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(10, tmp_path, log_every=2, on_log=validate)
+    train(10, tmp_path, resume=True, log_every=2, on_log=lambda n, state, metrics: {"validation": n})
+    assert [(r["step"], r["validation"]) for r in read_log(tmp_path / "log.jsonl")] == [(n, n) for n in (1, 2, 4, 6, 8, 10)]
+
+
+def test_an_interrupt_before_the_first_step_leaves_the_earlier_run_alone(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    train(3, tmp_path)
+    monkeypatch.setattr(loop, "_set_aside", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(5, tmp_path)
+    assert checkpoint_info(tmp_path / "checkpoint.safetensors")["step"] == 3
+
+
+@pytest.mark.skipif(loop.fcntl is None, reason="needs file locks, which Windows has not")
+def test_two_runs_at_a_time_in_one_folder_are_refused(tmp_path):
+    def meanwhile(n, state, metrics):
+        for resume in (False, True):
+            with pytest.raises(ValueError, match=f"another run is writing to {tmp_path}; wait for it, or give another folder"):
+                train(4, tmp_path, resume=resume)
+
+    whole = train(4, tmp_path, on_log=meanwhile)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.safetensors", "log.jsonl"}
+    assert bits(train(4, tmp_path)) == bits(whole)  # now that it has ended, another may begin
 
 
 # Checkpoints

@@ -95,11 +95,11 @@ def test_a_quick_comparison_measures_six_families_and_resumes(tmp_path):
 def test_the_same_command_gives_the_same_table_and_keeps_the_earlier_one(tmp_path, compare):
     tables = []
     for _ in range(2):
-        code, out, _ = compare("--out", tmp_path, GAN=families.GAN, VAE=families.VAE)
+        code, out, _ = compare("--out", tmp_path / "it", GAN=families.GAN, VAE=families.VAE)
         assert code == 0
-        tables.append((figures(tmp_path), table(tmp_path)))
-    assert tables[0] == tables[1]
-    assert len(tables[0][0]) == 2 and (tmp_path / "runs.1" / "VAE-0.safetensors").exists()
+        tables.append((figures(tmp_path / "it"), table(tmp_path / "it")))
+    assert tables[0] == tables[1] == (figures(tmp_path / "it.1"), table(tmp_path / "it.1"))
+    assert len(tables[0][0]) == 2 and (tmp_path / "it.1" / "report.html").exists()
 
 
 def test_a_family_that_fails_is_a_row_and_the_others_go_on(tmp_path, compare):

@@ -86,3 +86,7 @@ def test_more_than_there_is_cannot_be_drawn():
         floor(frechet_distance, np.zeros((7, 2)), Generator(0), n=0)
     with pytest.raises(ValueError, match="against_sample_count: n = 8 of 9 real and 7 samples cannot be drawn"):
         against_sample_count(frechet_distance, np.zeros((9, 2)), np.zeros((7, 2)), [2, 8], Generator(0))
+    with pytest.raises(ValueError, match="against_sample_count: n = 0 of"):
+        against_sample_count(frechet_distance, np.zeros((9, 2)), np.zeros((7, 2)), [0, 5], Generator(0))
+    with pytest.raises(ValueError, match="floor: no measurements have no mean; give at least 1 repeat"):
+        floor(frechet_distance, np.zeros((7, 2)), Generator(0), repeats=0)

@@ -120,3 +120,10 @@ def test_what_is_no_covariance_is_refused():
         frechet_of_gaussians(zero, eye, zero, np.diag([1.0, -1.0]))
     with pytest.raises(ValueError, match=r"means \(2,\) and \(3,\), covariances \(2, 2\) and \(2, 2\)"):
         frechet_of_gaussians(zero, eye, np.zeros(3), eye)
+    with pytest.raises(ValueError, match="a mean has NaN or infinity"):
+        frechet_of_gaussians(zero, eye, [0.0, np.nan], eye)
+
+
+def test_what_is_too_large_for_squares_is_not_called_equal():
+    with np.errstate(all="ignore"):
+        assert not frechet_distance(np.array([[1e200], [-1e200]]), np.array([[3e200], [-2e200]])) < np.inf

@@ -30,6 +30,17 @@ def test_samples_of_one_mode_capture_one():
     assert modes_captured(density.modes[[3] * 50], density.modes, density.std) == (1, 1.0)
 
 
+@pytest.mark.parametrize("settings", [{"std": 0.0}, {"std": -1.0}, {"std": np.nan}, {"std": 1.0, "least": 0}])
+def test_a_width_or_a_count_that_means_nothing_is_refused(settings):
+    with pytest.raises(ValueError, match="give a std above 0, and at least 1 sample"):
+        modes_captured(np.zeros((4, 2)), np.zeros((2, 2)), **settings)
+
+
+def test_modes_far_from_zero_and_near_each_other_are_told_apart():
+    modes = 1e6 + np.array([[0.0, 0.0], [0.5, 0.0]])
+    assert modes_captured(modes + [0.01, 0.0], modes, std=0.005) == (2, 1.0)
+
+
 def test_other_dimensions_and_nan_are_refused():
     with pytest.raises(ValueError, match=r"modes_captured: samples has examples of shape \(3,\), and modes of \(2,\)"):
         modes_captured(np.zeros((4, 3)), np.zeros((2, 2)), 1.0)

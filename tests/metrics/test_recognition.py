@@ -78,6 +78,16 @@ def test_other_images_than_its_own_are_refused(judge):
         judge.probabilities(np.zeros((2, 28, 28, 1), np.float32))
 
 
+def test_grey_levels_and_nan_are_refused(judge, images, x):
+    with pytest.raises(ValueError, match=r"images are uint8; give numbers in \[0, 1\]"):
+        judge.recognised(images.test.images)
+    diverged = x.copy()
+    diverged[3, 0, 0] = np.nan
+    for verdict in (judge.recognised, judge.features, lambda x: judge.accuracy(x, np.zeros(len(x)))):
+        with pytest.raises(ValueError, match="Classifier: 1 of the .* images have NaN or infinity, the first is number 3"):
+            verdict(diverged)
+
+
 def test_its_loss_has_the_right_gradient():
     model = recognition.Classifier.init(Generator(0), (8, 8, 1))
     batch = Generator(1).uniform((2, 8, 8, 1), np.float64), np.array([3, 7])

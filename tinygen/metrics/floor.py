@@ -34,7 +34,7 @@ def floor(metric, real, rng, n=None, repeats=10):
     """The metric of n real examples against n others, drawn `repeats` times: a Spread.
 
     real (N, ...), by default n = N // 2. The draws share examples, so the standard deviation is that of the choice, not of
-    N. ValueError for 2 n > N.
+    N. ValueError for 2 n > N, and for no repeats.
     """
     n = len(real) // 2 if n is None else n
     if not 1 <= n <= len(real) // 2:
@@ -43,27 +43,30 @@ def floor(metric, real, rng, n=None, repeats=10):
     def measure(order):
         return metric(real[order[:n]], real[order[n : 2 * n]])
 
-    return _spread([measure(rng.permutation(len(real))) for _ in range(repeats)])
+    return _spread("floor", [measure(rng.permutation(len(real))) for _ in range(repeats)])
 
 
 def against_sample_count(metric, real, samples, sizes, rng, repeats=10):
     """The metric of n of the real and n of the samples, for each n of `sizes`, drawn `repeats` times: a dict of Spreads by n.
 
-    ValueError for an n that is larger than either set.
+    ValueError for an n that is larger than either set or below 1, and for no repeats.
     """
-    if max(sizes) > min(len(real), len(samples)):
-        raise ValueError(
-            f"against_sample_count: n = {max(sizes)} of {len(real)} real and {len(samples)} samples cannot be drawn; give "
-            "smaller sizes"
-        )
+    for n in sizes:
+        if not 1 <= n <= min(len(real), len(samples)):
+            raise ValueError(
+                f"against_sample_count: n = {n} of {len(real)} real and {len(samples)} samples cannot be drawn; give sizes "
+                "from 1 to the smaller of the two"
+            )
 
     def measure(n):
         return metric(real[rng.permutation(len(real))[:n]], samples[rng.permutation(len(samples))[:n]])
 
-    return {n: _spread([measure(n) for _ in range(repeats)]) for n in sizes}
+    return {n: _spread("against_sample_count", [measure(n) for _ in range(repeats)]) for n in sizes}
 
 
-def _spread(values):
+def _spread(where, values):
+    if not values:
+        raise ValueError(f"{where}: no measurements have no mean; give at least 1 repeat")
     table = np.asarray(values, np.float64)
     mean, std = table.mean(axis=0), table.std(axis=0, ddof=1) if len(values) > 1 else np.full(table.shape[1:], np.nan)
     kind = type(values[0])

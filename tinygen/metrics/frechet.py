@@ -34,20 +34,23 @@ def frechet_distance(real, samples):
 def frechet_of_gaussians(m, S, n, T):
     """|m - n|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2), of N(m, S) and N(n, T): m, n (d,), and S, T (d, d), possibly singular.
 
-    ValueError where S or T is not symmetric with eigenvalues of at least 0, or where the shapes do not fit.
+    ValueError where S or T is not symmetric with eigenvalues of at least 0, for NaN, or where the shapes do not fit.
     """
     m, S, n, T = (np.asarray(a, np.float64) for a in (m, S, n, T))
     if m.ndim != 1 or m.shape != n.shape or not S.shape == T.shape == 2 * m.shape:
         raise ValueError(
             f"frechet_of_gaussians: means {m.shape} and {n.shape}, covariances {S.shape} and {T.shape}; give (d,) and (d, d)"
         )
+    if not (np.isfinite(m).all() and np.isfinite(n).all()):
+        raise ValueError("frechet_of_gaussians: a mean has NaN or infinity; give finite means")
     return _distance(m, _factor(S, "S"), n, _factor(T, "T"))
 
 
 def _distance(m, A, n, B):
     """For S = A^T A and T = B^T B."""
     common = np.linalg.svd(A @ B.T, compute_uv=False).sum()  # [divergences_and_metrics.frechet_distance]
-    return max(0.0, float(((m - n) ** 2).sum() + (A**2).sum() + (B**2).sum() - 2 * common))
+    square = ((m - n) ** 2).sum() + (A**2).sum() + (B**2).sum() - 2 * common
+    return float(np.maximum(square, 0.0))  # below 0 by rounding only; what has overflowed to NaN stays NaN
 
 
 def _moments(x):

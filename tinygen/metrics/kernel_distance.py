@@ -34,7 +34,7 @@ class KernelDistance(NamedTuple):
         if not 0 < level < 1:
             raise ValueError(f"KernelDistance.interval: level is {level}; it must be between 0 and 1, as 0.95")
         width = NormalDist().inv_cdf((1 + level) / 2) * self.standard_error
-        return self.value - width, max(0.0, self.value + width)
+        return self.value - width, float(np.maximum(self.value + width, 0.0))  # NaN stays NaN
 
     def __str__(self):
         return f"{self.value:.4g} +- {self.standard_error:.2g}"

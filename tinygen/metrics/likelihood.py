@@ -57,7 +57,9 @@ def annealed(energy, log_weights):
     r"""E(x) + log Z, the mean over examples, with Z estimated by the mean of annealed importance weights: a Figure with ">=".
 
     The weights' mean is Z on average, and the logarithm is concave, so on average log Z_hat <= log Z: an optimist's figure. Its
-    standard error has the chance in both means. energy an Energy, log_weights (chains,), one for each annealed chain.
+    standard error has the chance in both means, and is too small where few chains have most of the weight: for 200 chains with
+    normal log weights of standard deviation 0.3, 1 and 2, intervals of two of them hold the truth in 0.95, 0.92 and 0.79 of
+    500 draws. energy an Energy, log_weights (chains,), one for each annealed chain.
     TypeError for another density, ValueError for other shapes or NaN. Source: Neal 2001.
     """
     if not isinstance(energy, Energy):

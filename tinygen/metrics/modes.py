@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .points import points, squared_distances
+from .neighbours import nearest
+from .points import points
 
 
 class Modes(NamedTuple):
@@ -19,12 +20,12 @@ def modes_captured(samples, modes, std, least=1):
 
     A sample is good within 3 std of its nearest mode: of samples of a 2-D Gaussian itself, a share 1 - e^-4.5 = 98.9% is.
     Published counts take least = 1 of 2500 samples (Srivastava et al. 2017), by which a smear over everything captures all
-    modes; so look at the share too. samples (n, d), modes (k, d). ValueError for NaN, or other shapes.
+    modes; so look at the share too. samples (n, d), modes (k, d). ValueError for NaN, other shapes, std <= 0 or least < 1.
     """
     samples, modes = points("modes_captured", samples=samples, modes=modes)
-    nearest, squares = np.empty(len(samples), int), np.empty(len(samples))
-    for rows, table in squared_distances(samples, modes):
-        nearest[rows], squares[rows] = table.argmin(axis=1), table.min(axis=1)
-    good = squares < (3 * std) ** 2
-    counts = np.bincount(nearest[good], minlength=len(modes))
+    if not 0 < std < np.inf or least < 1:
+        raise ValueError(f"modes_captured: std is {std} and least {least}; give a std above 0, and at least 1 sample")
+    distance, mode = nearest(samples, modes)
+    good = distance < 3 * std
+    counts = np.bincount(mode[good], minlength=len(modes))
     return Modes(int((counts >= least).sum()), float(good.mean()))

@@ -27,13 +27,18 @@ def points(where, least=1, **sets):
                 f"{where}: {first} has examples of shape {shape}, and {name} of {other}; give both by the same features"
             )
     for name, x in sets.items():
-        bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"{where}: {bad.sum()} of the {len(x)} examples of {name} have NaN or infinity, the first is number "
-                f"{bad.argmax()}; a model that makes such samples has diverged, so leave it out, and say so"
-            )
+        check_finite(where, name, x)
     return [np.asarray(x, np.float64).reshape(len(x), -1) for x in sets.values()]
+
+
+def check_finite(where, name, x):
+    """ValueError, in the name of the function `where`, if an example of x (n, ...) has NaN or infinity."""
+    bad = ~np.isfinite(x).all(axis=tuple(range(1, np.ndim(x))))
+    if bad.any():
+        raise ValueError(
+            f"{where}: {bad.sum()} of the {len(x)} examples of {name} have NaN or infinity, the first is number "
+            f"{bad.argmax()}; a model that makes such samples has diverged, so leave it out, and say so"
+        )
 
 
 def share_below(among, values):

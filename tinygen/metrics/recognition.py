@@ -19,13 +19,17 @@ from ..data import Batches, prepare_once
 from ..nn import Conv2d, Dropout, Flatten, Linear, Sequential, init
 from ..optim import Adam, begin, cosine, minimise
 from ..train import fit, load_checkpoint, save_checkpoint
+from .points import check_finite
 
 BATCH = 128
 
 
 @module
 class Classifier:
-    """p(class | x) = softmax(last(body(x))): x (N, H, W, C) in [0, 1] -> 10 classes."""
+    """p(class | x) = softmax(last(body(x))): x (N, H, W, C) in [0, 1] -> 10 classes.
+
+    ValueError for images of another shape, of NaN, or of whole grey levels.
+    """
 
     body: Sequential
     last: Linear
@@ -44,7 +48,7 @@ class Classifier:
         return Classifier(body, Linear.init(rng, 128, classes), tuple(shape))
 
     def logits(self, x, rng):
-        """Of the classes, (N, classes). rng is the dropout's: None but in training. ValueError for another shape."""
+        """Of the classes, (N, classes). rng is the dropout's: None but in training."""
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"Classifier: images have shape {tuple(x.shape[1:])}, but this one was made for {self.shape}")
         return self.last(Dropout(0.5)(self.body(x, rng=rng), rng))
@@ -72,7 +76,7 @@ def classifier(images, seed=0, steps=None, cache=None, progress=True):
     steps: if not given, 1500 for the digits, which take 20 seconds, and 2000 for MNIST, which take two minutes. cache: a
     folder, by default the user's. A file there is named by a hash of the training images, labels, seed and steps.
     """
-    steps = steps or (1500 if images.name == "digits" else 2000)
+    steps = (1500 if images.name == "digits" else 2000) if steps is None else steps
     model = Classifier.init(Generator(seed), images.train.images.shape[1:])
     path = _cache_folder(cache) / f"{images.name}-{_digest(images, seed, steps)}.safetensors"
     try:
@@ -101,6 +105,11 @@ def _moved(x, rng):
 
 
 def _in_parts(f, x):
+    if x.dtype.kind != "f":
+        raise ValueError(
+            f"Classifier: images are {x.dtype}; give numbers in [0, 1], as data.prepare_once('grey', ...) makes them"
+        )
+    check_finite("Classifier", "images", x)
     return np.concatenate([f(x[i : i + 500]) for i in range(0, max(1, len(x)), 500)])
 
 

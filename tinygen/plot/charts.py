@@ -13,6 +13,7 @@ def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smoot
 
     log: the records of train.read_log, or a dict {label: records} to compare runs. metrics: the names to draw, all if None.
     A curve with few points beside the others, such as of validation, is drawn as it is, with a dot at each.
+    log_y: a logarithmic scale, where the values span it: from the least to three times as much, or more.
     smooth: the weight of a neighbour in the running mean, less than 1; 0 for none. ValueError where there is nothing to draw.
     """
     series = _series(log, metrics)
@@ -27,15 +28,17 @@ def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smoot
                 axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
                 axes.plot(steps, _smoothed(values, smooth), color=colour, label=label)
         axes.set(xlabel="step", ylabel=y_label or (series[0][0] if len(series) == 1 else ""), title=title or "")
-        if log_y:
+        every = np.concatenate([values for *_, values in series])
+        if log_y and every.max() > 3 * max(every.min(), 0):  # on less of it, the scale would have no number to show
             axes.set_yscale("log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.margins(x=0.02)
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
         axes.set_axisbelow(True)
-        if len(series) > 4:
+        if len(series) > 4 or (len(series) > 1 and _reaches_the_corner(axes, series)):
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         elif len(series) > 1:
-            axes.legend(loc="upper right")  # "best" takes seconds where there are many points
+            axes.legend(loc="upper right")
         style.write(figure, path)
 
 
@@ -121,6 +124,7 @@ def occupation(panels, path, times, titles=None, columns=None, y_label=None, x_l
                 aspect="auto", interpolation="nearest",
             )  # fmt: skip
             axes.set(title=titles[i] if titles else "", yticks=[], ylabel=y_label if i % columns == 0 else "")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.spines[:].set_visible(True)
             axes.tick_params(labelbottom=i + columns >= len(panels))
             if i + columns >= len(panels):
@@ -198,6 +202,7 @@ def approach(rows, path, titles, steps, now=None, y_label=None):
             decades = np.log10(every[every > 0])
             axes.set(yscale="log", xlim=(-0.03 * max(steps), 1.03 * max(steps)))
             axes.set_ylim(10 ** np.floor(decades.min()), 10 ** np.ceil(decades.max() + 0.01))
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
             axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
@@ -226,10 +231,18 @@ def _series(log, metrics):
             if not pairs:
                 raise ValueError(f"curves: no record has the metric {name!r}; there are {found}")
             label = name if not run else run if metrics and len(metrics) == 1 else f"{run}: {name}"
-            series.append((label, *np.array(pairs, float).T))
+            series.append((label.replace("_", " "), *np.array(pairs, float).T))
     if not series:
         raise ValueError("curves: the log has no metrics; give the records that train.read_log returns")
     return series
+
+
+def _reaches_the_corner(axes, series):
+    """Whether a curve comes where a legend would be, on the upper right. (To look for the best place takes seconds.)"""
+    axes.autoscale_view()  # or the limits are those of an empty figure
+    to_axes = axes.transData + axes.transAxes.inverted()
+    x, y = np.concatenate([to_axes.transform(np.stack([steps, values], axis=1)) for _, steps, values in series]).T
+    return bool(((x > 0.6) & (y > 1 - 0.1 * (len(series) + 0.5))).any())
 
 
 def _is_noisy(values, weight):

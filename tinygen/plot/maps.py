@@ -80,11 +80,11 @@ def lines_of_grid(extent, lines=21, n=400):
     return np.stack([level, upright])
 
 
-def warped_grid(panels, path, extent, titles=None, columns=None, points=None):
+def warped_grid(panels, path, extent, titles=None, columns=None, points=None, row_labels=None):
     """Write what became of the lines of a grid, panel by panel: blue ones were level, orange ones upright.
 
     panels (K, 2, lines, n, 2), made from `lines_of_grid`. points: None, or an array (m, 2) for each panel, drawn under the
-    lines. columns: all in one row if not given. ValueError for other shapes.
+    lines. columns: all in one row if not given. row_labels: of the rows. ValueError for other shapes.
     """
     panels = np.asarray(panels)
     if panels.ndim != 5 or panels.shape[1] != 2 or panels.shape[4] != 2:
@@ -92,7 +92,7 @@ def warped_grid(panels, path, extent, titles=None, columns=None, points=None):
     from matplotlib.collections import LineCollection
 
     with style.applied():
-        figure, every_axes = _panels(len(panels), columns or len(panels), titles)
+        figure, every_axes = _panels(len(panels), columns or len(panels), titles, row_labels)
         for i, (axes, lines) in enumerate(zip(every_axes, panels)):
             if points is not None:
                 axes.scatter(*np.asarray(points[i]).T, s=1.5, color="#BBBBBB", linewidths=0)
