@@ -52,7 +52,7 @@ def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
         size = (1, rows * W)
     rows, columns, frame = _frame(x.shape[1:3], size, taps, stride, padding)
     bias = np.zeros((1, 1, y.shape[3])) if bias is None else bias.reshape(1, 1, -1)
-    x, w, bias, tile = plain(x), _packed(w), _packed(bias), tile_for(size[1])
+    x, w, bias, tile = plain(x), pack_weights(w), pack_weights(bias), tile_for(size[1])
     places = rows, columns, *frame, *padding, *stride
 
     def images(a, b):
@@ -69,7 +69,7 @@ def suits_spread(g, w, channels_out):
 def spread(g, w, size, stride, padding):
     r"""dx (N, *size, C) for g (N, H', W', O), w (kh, kw, C, O): dx[n, i sy + a - py, j sx + b - px] += w[a, b] g[n, i, j]."""
     (kh, kw, C, O), columns = w.shape, g.shape[2]
-    across = _packed(w.reshape(1, kh * kw * C, O).swapaxes(1, 2))  # from a pixel of g to what it gives through each tap
+    across = pack_weights(w.reshape(1, kh * kw * C, O).swapaxes(1, 2))  # from a pixel of g to what it gives through each tap
     g, dx, tile = plain(g), np.zeros((len(g), *size, C), np.float32), tile_for(columns)
 
     def images(first, last):
@@ -128,7 +128,7 @@ def _runs(taps):
     return np.array(runs, np.int64).T.copy()
 
 
-def _packed(w):
+def pack_weights(w):
     """(taps, C, O) -> (blocks, taps, C, width): the weights of a tile side by side, zeros where O ends within it."""
     T, C, O = w.shape
     block = width_for(O)
@@ -154,7 +154,7 @@ def _convolve(x, w, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, eve
     for n in range(N):
         source = frame.ctypes.data if framed else x[n].ctypes.data
         if framed:
-            _fill(frame, x[n], Wp, py, px)
+            fill_frame(frame, x[n], Wp, py, px)
         for k in range(blocks):
             here = min(width, O - k * width)
             weights, start = w[k].ctypes.data, bias[k].ctypes.data
@@ -185,7 +185,7 @@ def _weight_gradient(x, g, a, b, length, rounded, Hp, Wp, py, px, sy, sx, d):
     for n in range(N):
         source = frame.ctypes.data if framed else x[n].ctypes.data
         if framed:
-            _fill(frame, x[n], Wp, py, px)
+            fill_frame(frame, x[n], Wp, py, px)
         for i in range(0, rows, 4):  # of a few rows, the numbers stay in the first-level cache for all tiles
             here = min(4, rows - i)
             for k in range(blocks):
@@ -200,7 +200,7 @@ def _weight_gradient(x, g, a, b, length, rounded, Hp, Wp, py, px, sy, sx, d):
 
 
 @jit
-def _fill(frame, image, Wp, py, px):
+def fill_frame(frame, image, Wp, py, px):
     """Copy an image (H, W, C) into its frame, which is flat; around it the zeros stay."""
     H, W, C = image.shape
     numbers = image.reshape(H, W * C)

@@ -69,7 +69,9 @@ def _seen(T, S, causal, key_mask):
     """
     mask = np.ones((1, S), bool) if key_mask is None else key_mask
     order, counts = np.argsort(~mask, axis=1, kind="stable"), mask.cumsum(axis=1)
-    return order, counts[:, S - T :].copy() if causal else np.repeat(counts[:, -1:], T, axis=1)
+    if not causal:
+        return order, np.repeat(counts[:, -1:], T, axis=1)
+    return order, np.pad(counts, ((0, 0), (max(0, T - S), 0)))[:, -T:].copy()  # of more queries than keys, the first see none
 
 
 @jit

@@ -50,6 +50,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from .direct import fill_frame
 from .jit import jit
 from .threads import in_parts
 from .tiles import FAST, NO_BIAS, NO_OFFSET, PIXELS, ROWS, VECTOR, WIDE, WIDTH, Code, pixel_sums, plain, row_sums, tile_for
@@ -254,7 +255,7 @@ def _pixels(x, frame, Wp, py, px, first, count, down, across, d):
     for t in range(count):
         n, place = divmod(first + t, down * across)
         if n != in_frame:
-            _fill(frame, x[n], Wp, py, px)
+            fill_frame(frame, x[n], Wp, py, px)
             in_frame = n
         start = frame.ctypes.data + 16 * (place // across * Wp + place % across) * C
         for c in range(0, C, WIDTH):
@@ -295,13 +296,3 @@ def _finish(m, t, y, i, j, aside):
                 for b in range(columns):
                     for k in range(channels):
                         y[i + a, j + b, o + k] = aside[a, b, k]
-
-
-@jit
-def _fill(frame, image, Wp, py, px):
-    """Copy an image (H, W, C) into its frame, which is flat; around it the zeros stay."""
-    H, W, C = image.shape
-    numbers = image.reshape(H, W * C)
-    for i in range(H):
-        first = ((i + py) * Wp + px) * C
-        frame[first : first + W * C] = numbers[i]

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from ..direct import _packed
+from ..direct import pack_weights
 from ..jit import jit
 from ..threads import in_parts
 from ..tiles import WIDE, pixel_sums, tile_for
@@ -116,11 +116,11 @@ class _Table:
             other = self.places[more[0]] if more else (0, 0, 0)
             return [*line, *other, 0, 0, 0]
         taps, w, b = more
-        packed = _packed(np.asarray(w, f))
+        packed = pack_weights(np.asarray(w, f))
         found = [sum(array.size for array in arrays) for arrays in (weights, biases)]
         line += [*found, len(offsets), len(taps), len(packed), packed.shape[3]]
         weights.append(packed)
-        biases.append(_packed(np.asarray(b, f).reshape(1, 1, -1)))
+        biases.append(pack_weights(np.asarray(b, f).reshape(1, 1, -1)))
         _, row, column = self.places[x]
         offsets += [a * row + b * column for a, b in taps]
         return line

@@ -137,3 +137,11 @@ def test_reads_arrays_that_are_not_contiguous(tier):
     turned = [np.ascontiguousarray(x.swapaxes(1, 2)).swapaxes(1, 2) for x in arrays]
     for a, b in zip(both(TIERS[tier], *turned, mask, True), both(SPEC, *arrays, mask, True)):
         close(a, b, np.float64)
+
+
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
+def test_of_more_queries_than_keys_the_first_see_nothing(tier):
+    q, k, v, g, h, _ = problem(3, 1, 2, 40, 9, 5, 4, dtype=np.float32)
+    expected = both(SPEC, *(x.astype(np.float64) for x in (q, k, v, g, h)), None, True)
+    for a, b in zip(both(TIERS[tier], q, k, v, g, h, None, True), expected):
+        close(a, b, np.float32)
