@@ -9,9 +9,9 @@
 //                               ^ all wait at one barrier: it opens
 //
 // What waits for ever is a fault of the kernel, and reported as one: a barrier that some threads never reach, a shuffle that
-// names a lane which never comes. In what order fibers (and blocks) run is the schedule: forwards, backwards, shuffled. A
-// kernel without races gives the same under each. Shared memory is filled with NaN before each block, so what is read before it
-// is written shows.
+// names a lane which never comes. In what order fibers (and blocks) run is the schedule: forwards; backwards, where
+// each warp runs as far ahead as it can before the next; shuffled. A kernel without races gives the same under each. Shared
+// memory is filled with NaN before each block, so what is read before it is written shows.
 //
 // Not seen: races between threads of a warp that the three orders happen to hide, coalescing, bank conflicts, occupancy, speed.
 #pragma once
@@ -80,6 +80,7 @@ static constexpr size_t STACK = 256 << 10;
 static std::vector<Fiber> fibers;
 static char* stacks;
 static int current, threads;
+static bool ahead;  // whether each warp runs as far as it can before the next
 static std::vector<int> order;
 static std::vector<unsigned char> dynamic;
 static void (*kernel)(void**);
@@ -198,17 +199,26 @@ inline bool explain_deadlock(int ended, int at_barrier, unsigned line, unsigned 
     return fail("%d threads wait at the barrier on line %u, which %d never reach", at_barrier, line, ended);
 }
 
+inline bool resume(int t) {  // until it waits or ends; whether without a fault
+    if (fibers[t].state != READY) return true;
+    current = t;
+    threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
+    to_fiber(fibers[t]);
+    return !error[0];
+}
+
 inline bool run_block() {
     spoil_shared_memory();
     for (int t = 0; t < threads; ++t) fibers[t].state = READY;
     for (;;) {
-        for (int t : order)
-            if (fibers[t].state == READY) {
-                current = t;
-                threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
-                to_fiber(fibers[t]);
-                if (error[0]) return false;
-            }
+        if (ahead)
+            for (int first = (threads - 1) / 32 * 32; first >= 0; first -= 32) do {
+                    for (int t = std::min(first + 32, threads) - 1; t >= first; --t)
+                        if (!resume(t)) return false;
+                } while (wake_warps());
+        else
+            for (int t : order)
+                if (!resume(t)) return false;
         int ended = 0, at_barrier = 0;
         unsigned line = 0, other_line = 0;
         for (int t = 0; t < threads; ++t) {
@@ -248,6 +258,7 @@ inline int launch(void (*k)(void**), const unsigned* sizes, size_t shared, unsig
     dynamic.shrink_to_fit();
     kernel = k, arguments = args;
     order = permutation(threads, schedule);
+    ahead = schedule == 1;
     for (int b : permutation(int(gridDim.x * gridDim.y * gridDim.z), schedule)) {
         blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / (gridDim.x * gridDim.y)};
         if (!run_block()) return 1;

@@ -20,6 +20,19 @@ extern "C" __global__ void reverse(const real* x, real* y) {
     y[threadIdx.x] = kept[63 - threadIdx.x];
 }
 
+// A barrier before and after the exchange of the two warps' numbers; the fault: none after it, so that one warp can be a turn ahead.
+extern "C" __global__ void exchange_twice(real* y) {
+    __shared__ real kept[2];
+    real mine = threadIdx.x / 32 + 1;
+    for (int turn = 0; turn < 2; ++turn) {
+        if (threadIdx.x % 32 == 0) kept[threadIdx.x / 32] = mine;
+        __syncthreads();
+        mine = 2 * mine + __shfl_sync(0xffffffffu, kept[1 - threadIdx.x / 32], 0);
+        if (!FAULT) __syncthreads();
+    }
+    y[threadIdx.x] = mine;
+}
+
 extern "C" __global__ void reverse_dynamic(const real* x, real* y) {
     extern __shared__ real kept[];
     kept[threadIdx.x + FAULT] = x[threadIdx.x];  // the fault: beyond the end of shared memory

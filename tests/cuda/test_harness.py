@@ -34,6 +34,7 @@ def waits(kernel):
         ("scale_before", (X,), "argument 0: the kernel wrote before it"),
         ("copy", (X[:50], ZEROS[:50], np.int32(50)), "argument 1: the kernel wrote behind it"),
         ("reverse", (X, ZEROS), "argument 1 depends on the order in which threads run"),
+        ("exchange_twice", (ZEROS,), "argument 0 depends on the order in which threads run"),
         ("half_a_barrier", (ZEROS,), "32 threads wait at the barrier on line {0}, which 32 never reach"),
         ("two_barriers", (ZEROS,), "threads wait at different barriers, on lines {0} and {1}"),
         ("absent_lane", (ZEROS,), "thread 0 waits in a warp operation on line {0} for lane 20, which does not come"),
