@@ -15,8 +15,8 @@ from tinygen.autograd import stop_gradient, tree
 from tinygen.density import Bounded, Sampler, Tractable, Unnormalised
 from tinygen.metrics import modes_captured
 from tinygen.models import gan
-from tinygen.models.gan import CRITIC, GAN, LEAST_SQUARES, MINIMAX, NON_SATURATING
-from tinygen.nn import Conv2d, Linear, Sequential
+from tinygen.models.gan import CRITIC, GAN, LEAST_SQUARES, MINIMAX, NON_SATURATING, Projection, Told
+from tinygen.nn import Conv2d, Embedding, Linear, Sequential
 from tinygen.optim import SGD, Adam, cosine
 
 few = settings(max_examples=20, deadline=None)
@@ -126,6 +126,23 @@ def test_the_trained_discriminator_is_the_optimal_one(objective, seed):
         close(metrics["discriminator_loss"], (p_data * p_g / (p_data + p_g)).sum() / 2, rtol=1e-9)
     else:
         close(metrics["discriminator_loss"], math.log(4) - 2 * jsd(p_data, p_g), rtol=1e-9)
+
+
+def test_the_discriminator_that_is_told_labels_is_the_optimal_one_of_each_class():
+    """One-hot features: a mark for every state, and one for every pair of class and state. The same labels for both players."""
+    rng, labels = Generator(3), np.repeat([0, 1], 8)  # for each label every state, and four of them once more
+    real, fake = (np.eye(4)[np.concatenate([[*range(4), *rng.integers(0, 4, 4)] for _ in (0, 1)])] for _ in (0, 1))
+    table = Linear(np.zeros((4, 1)), None)
+    generator = Told(Embedding(np.zeros((2, 4))), Linear(np.eye(8, 4), None))  # G(z, y) = z, and it stays so
+    model = GAN(generator, Projection(Sequential([]), table, Embedding(np.zeros((2, 4)))), (4,), 4, classes=2)
+    still, learns = SGD(0.0), SGD(1.5, momentum=0.8)
+    state, step = gan.players(model, still, learns), gan.train_step(MINIMAX, still, learns)
+    for _ in range(800):
+        state, _ = step(state, (real, labels), Given(fake))
+    for label in (0, 1):
+        p, q = (x[labels == label].sum(axis=0) for x in (real, fake))
+        d = state.discriminator.params(np.eye(4), np.full(4, label))
+        close(sigmoid(d), p / (p + q), rtol=1e-6)
 
 
 @few
@@ -491,7 +508,62 @@ def test_r1_captures_all_modes_of_the_ring_and_24_of_the_grid_by_each_of_five_se
     assert min(share for _, share in found) > least_share, found
 
 
+@pytest.mark.parametrize("objective, rows", [(gan.gradient_penalty(0.5), 4), (gan.r1(0.3), 4), (gan.r1(0.3, examples=2), 2)])
+def test_penalties_judge_each_example_by_its_own_label(objective, rows):
+    """D(x, y) = <v_y, x>: the slope at an example is |v_y| of its label, whatever is beside it."""
+    rng = Generator(0)
+    vectors, labels = rng.normal((3, 4), np.float64), np.array([2, 0, 1, 1])
+    discriminator = Projection(lambda x: x, lambda h: 0 * h[:, :1], Embedding(vectors))
+    real, fake = rng.normal((2, 4, 4), np.float64)
+    loss, _ = objective.discriminator_loss(discriminator, real, fake, Given(None), labels)
+    on_real, on_fake = ((vectors[labels] * x).sum(axis=1) for x in (real, fake))
+    slope = np.linalg.norm(vectors[labels], axis=1)
+    critic = objective.real is CRITIC.real
+    penalty = 0.5 * ((slope - 1) ** 2).mean() if critic else 0.15 * (slope[:rows] ** 2).mean()
+    close(loss, objective.real(on_real).mean() + objective.fake(on_fake).mean() + penalty, rtol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [gan.r1(0.3), gan.gradient_penalty(0.5)], ids=["r1", "gradient penalty"])
+def test_a_generator_that_is_told_the_class_learns_each_one(objective):
+    """Two classes around (2, -1) and (-2, -1), from samples around 0, in rounds of two."""
+    optimiser, centres = Adam(5e-3, 0.5), np.array([[2, -1], [-2, -1]], np.float32)
+    state = gan.players(GAN.mlp(Generator(0), (2,), 2, (16,), classes=2), optimiser, optimiser, averaged=True)
+    step = gan.train_step(objective, optimiser, optimiser, rounds=2, decay=0.95)
+    for n in range(300):
+        rng = Generator(1).at(n)
+        labels = rng.integers(0, 2, 64)
+        state, _ = step(state, (centres[labels] + 0.3 * rng.normal((64, 2)), labels), rng)
+    for label in (0, 1):
+        x = state.gan.sample(Generator(2), 1000, np.full(1000, label))
+        assert np.linalg.norm(x.mean(axis=0) - centres[label]) < 1.0
+
+
+def test_convolutional_players_may_be_told_labels():
+    model = GAN.dcgan(Generator(0), (8, 8, 1), 5, hidden=(6,), classes=3)
+    z, labels = Generator(1).normal((4, 5)), np.array([0, 1, 2, 0])
+    x = model.sample(Generator(1), 4, labels)
+    assert x.shape == (4, 8, 8, 1) and x.dtype == np.float32
+    np.testing.assert_array_equal(x, model.generator(z, labels))
+    assert abs(model.generator(z[[0, 0]], labels[:2]) - x[0]).max(axis=(1, 2, 3))[1] > 1e-3
+    d = model.discriminator(x, labels)
+    close(model.discriminator(x[[2, 0]], labels[[2, 0]]), d[[2, 0]], rtol=1e-5)
+
+
 # Refusals
+
+
+def test_labels_are_for_models_of_classes_and_of_them_alone():
+    told, plain, optimiser = GAN.mlp(Generator(0), (2,), 2, classes=3), small_mlp(), SGD(0.1)
+    with pytest.raises(ValueError, match="GAN.sample: this model was made for 3 classes; give labels, 2 integers from 0 to 2"):
+        told.sample(Generator(0), 2)
+    with pytest.raises(ValueError, match="GAN.sample: this model was made without classes; leave the labels out"):
+        plain.sample(Generator(0), 2, np.array([0, 1]))
+    step, state = gan.train_step(MINIMAX, optimiser, optimiser), gan.players(told, optimiser, optimiser)
+    for labels, seen in ((np.array([0, 3]), "some from 0 to 3"), (np.zeros(2), "float64"), (np.array([0]), r"shape \(1,\)")):
+        with pytest.raises(ValueError, match=f"GAN: labels must be 2 integers from 0 to 2, one for each example, got .*{seen}"):
+            step(state, (np.zeros((2, 2)), labels), Generator(0))
+    with pytest.raises(ValueError, match="GAN: classes is 0; it must be an integer of at least 1"):
+        GAN.mlp(Generator(0), (2,), 2, classes=0)
 
 
 def test_batches_of_another_shape_are_refused():

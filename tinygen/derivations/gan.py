@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from .. import ops
 from ..autograd import grad, jacobian
 from ..models import gan as model
+from ..nn import Embedding
 from .chain import Chain
 from .exact import kl
 from .instances import numbers, probabilities, vectors
@@ -137,6 +138,62 @@ def only_at_equality(g):
 def _(g):
     variation = np.abs(g.p - g.q).sum()
     return variation**2 - math.log(4), -g.loss(model.MINIMAX, g.best(model.MINIMAX))
+
+
+@dataclass
+class Classes:
+    """Features h (N, d) of data of labels y (N,), p_data(y|x) and p_g(y|x) softmaxes of W h; r (N,), log p_data(x)/p_g(x)."""
+
+    h: np.ndarray
+    y: np.ndarray
+    W_data: np.ndarray
+    W_g: np.ndarray
+    r: np.ndarray
+
+    def d(self, h):
+        """(N, 1): the part of the best D that does not look at y."""
+        return (self.r - log_sum_exp(h @ self.W_data.T) + log_sum_exp(h @ self.W_g.T))[:, None]
+
+    def judged(self, vectors):
+        """D(x, y), as the model computes it."""
+        return model.Projection(lambda x: x, self.d, Embedding(vectors))(self.h, self.y)
+
+    def best(self):
+        """log of p_data(x) p_data(y|x) over p_g(x) p_g(y|x)."""
+        given = [np.log(np.asarray(ops.softmax(self.h @ W.T))[np.arange(len(self.y)), self.y]) for W in (self.W_data, self.W_g)]
+        return self.r + given[0] - given[1]
+
+
+def log_sum_exp(a):
+    return np.log(np.exp(a).sum(axis=1))
+
+
+@st.composite
+def classes(draw):
+    N, d, K = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(2, 4))
+    y = np.array(draw(st.lists(st.integers(0, K - 1), min_size=N, max_size=N)))
+    return Classes(draw(vectors((N, d))), y, draw(vectors((K, d))), draw(vectors((K, d))), draw(vectors(N)))
+
+
+@gan.equal(
+    "projection",
+    r"\log \frac{p_\mathrm{data}(x, y)}{p_g(x, y)} = d(h) + \langle v_y, h \rangle, \quad v_y = w_y^\mathrm{data} - w_y^g",
+    because="p(x, y) = p(y|x) p(x), and log p(y|x) = <w_y, h> - log sum exp: all but the first term is the same for every y",
+    source="Miyato & Koyama 2018, eq. 3 and 4",
+    instances=classes(),
+)
+def projection(c):
+    return c.judged(c.W_data - c.W_g), c.best()
+
+
+@projection.wrong("the classes' vectors taken for data alone, as a classifier's would be")
+def _(c):
+    return c.judged(c.W_data), c.best()
+
+
+@projection.wrong("the vector of another class")
+def _(c):
+    return c.judged(np.roll(c.W_data - c.W_g, 1, axis=0)), c.best()
 
 
 # What G does about it

@@ -28,7 +28,7 @@ from ..backend import array_module, beside
 from ..density import LowerBound
 from ..distributions import Categorical, Gaussian, kl
 from ..nn.denoisers import MLP, UNet
-from ..nn.doors import require_at_least_one, require_image_shape
+from ..nn.doors import require_at_least_one, require_image_shape, require_labels
 from ..optim import minimise
 
 TIMELINE = {  # what came when, by the sources above
@@ -327,10 +327,8 @@ class DDPM:
         xp, n = array_module(ops.stop_gradient(x)), len(x)
         if labels is None:
             return xp.full(n, self.classes) if self.classes else None
-        if not self.classes:
-            raise ValueError("DDPM: this model was made without classes; leave the labels out, or make it with classes")
         labels = _on_device_of(x, labels)
-        _require_labels(labels, n, self.classes)
+        require_labels("DDPM", labels, n, self.classes)
         return labels
 
     def _check(self, x, t=None):
@@ -377,17 +375,6 @@ def train_step(optimiser, prepare=lambda batch, rng: (batch, None), drop=0.1, li
         return model.loss(x0, rng, labels, drop).mean(), {}
 
     return minimise(loss, optimiser, limit, decay)
-
-
-@ops.opaque
-def _require_labels(labels, n, classes):
-    integers = labels.shape == (n,) and labels.dtype.kind in "iu"
-    looked_at = array_module(labels) is np  # on a GPU nobody looks: the answer would have to be waited for
-    if not integers or (looked_at and (labels.min(initial=0) < 0 or labels.max(initial=0) >= classes)):
-        raise ValueError(
-            f"DDPM: labels must be {n} integers from 0 to {classes - 1}, got {labels.dtype}{labels.shape}; this model was made "
-            f"for {classes} classes"
-        )
 
 
 @ops.opaque

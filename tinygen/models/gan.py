@@ -4,6 +4,7 @@ r"""Generative adversarial networks: a generator learns to make what a discrimin
     value          V(D, G) = E_data[log s(D(x))] + E_z[log(1 - s(D(G(z))))],  s the sigmoid     Goodfellow et al. 2014, eq. 1
     best answer    s(D*(x)) = p_data(x) / (p_data(x) + p_g(x))                                  proposition 1
     its value      V(D*, G) = 2 JSD(p_data, p_g) - log 4, least where p_g = p_data              theorem 1
+    of classes     x = G(z, y);   D(x, y) = d(h) + <v_y, h>, h the features of x      Miyato & Koyama 2018, eq. 3
 
 D climbs V. What G does about it is the objective's choice, and so is what D may be; both players minimise a mean of
 
@@ -18,7 +19,10 @@ D climbs V. What G does about it is the objective's choice, and so is what D may
 With the last three rows D cannot be arbitrarily steep, so G is told a way also where p_data and p_g do not overlap. Their
 weights depend on the unit of x. p_g is known only by its samples: there is no likelihood here, not even a bound.
 
-x (N, H, W, C) in [0, 1] for the convolutional networks, (N, ...) of any range for the others; z (N, latent); D(x) (N,).
+Made for classes, both players are told a label y, and D judges whether x is a datum of that class (Mirza & Osindero 2014): for
+each class a game, by shared networks. In training a sample has the label of the datum beside it.
+
+x (N, H, W, C) in [0, 1] for the convolutional networks, (N, ...) of any range for the others; z (N, latent); y (N,); D(x) (N,).
 """
 
 import math
@@ -28,9 +32,9 @@ from dataclasses import dataclass, replace
 from .. import ops
 from ..autograd import grad, tree
 from ..autograd.tree import module
-from ..nn import Conv2d, ConvTranspose2d, Flatten, GroupNorm, Sequential, Unflatten, mlp
-from ..nn.doors import require_at_least_one, require_image_shape
-from ..nn.init import he_normal
+from ..nn import Conv2d, ConvTranspose2d, Embedding, Flatten, GroupNorm, Linear, Sequential, Unflatten, mlp
+from ..nn.doors import require_at_least_one, require_image_shape, require_labels
+from ..nn.init import he_normal, normal
 from ..optim import Training, begin, minimise
 
 TIMELINE = {  # what came when, by the sources above
@@ -44,19 +48,20 @@ TIMELINE = {  # what came when, by the sources above
 
 @module
 class GAN:
-    """Both players, generator: z (N, latent) -> x (N, *shape), and discriminator: x -> d (N,)."""
+    """Both players: generator, z (N, latent) -> x (N, *shape), and discriminator, x -> d (N,); or of (z, y) and (x, y)."""
 
-    generator: Sequential
-    discriminator: Sequential
+    generator: Callable
+    discriminator: Callable
     shape: tuple  # of one example
     latent: int
+    classes: int | None = None
 
     # Networks. No BatchNorm: the penalties are of D's slope at one example, which has none where a batch is judged together
     # (Gulrajani et al. 2017, section 4); and a generator without it makes one z into the same x in training and afterwards,
     # also with averaged parameters.
 
     @staticmethod
-    def mlp(rng, shape, latent, hidden=(128, 128), waves=0):
+    def mlp(rng, shape, latent, hidden=(128, 128), waves=0, classes=None):
         """Fully connected networks of the same hidden sizes; the generator's last layer is linear.
 
         D sees, beside x, sin(2^k x) and cos(2^k x) for k < waves. A network learns the finest features of a function last, and
@@ -67,13 +72,13 @@ class GAN:
         if waves < 0:
             raise ValueError(f"GAN.mlp: waves is {waves}; it is a number of frequencies, 0 or more")
         values = math.prod(shape)
-        generator = [*mlp(rng, (latent, *hidden, values), ops.relu, he_normal), Unflatten(tuple(shape))]
+        generator = [*mlp(rng, (_inputs(latent, classes), *hidden, values), ops.relu, he_normal), Unflatten(tuple(shape))]
         sizes = (values * (1 + 2 * waves), *reversed(hidden), 1)
-        discriminator = [Flatten(), _Waves(waves), *mlp(rng, sizes, ops.leaky_relu, he_normal), _number]
-        return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
+        discriminator = [Flatten(), _Waves(waves), *mlp(rng, sizes, ops.leaky_relu, he_normal)]
+        return _gan(rng, generator, discriminator, shape, latent, classes)
 
     @staticmethod
-    def dcgan(rng, shape, latent=64, channels=(64, 128), hidden=(), groups=8):
+    def dcgan(rng, shape, latent=64, channels=(64, 128), hidden=(), groups=8, classes=None):
         """Strided convolutions that halve height and width, and transposed ones that double them (Radford et al. 2016).
 
         The smallest image and D's one number, or the latent, are far apart: hidden layers between them see all of the image.
@@ -89,14 +94,62 @@ class GAN:
         for c_in, c_out in zip((colours, *channels), channels):
             up = [GroupNorm.init(rng, c_out, groups), ops.relu, ConvTranspose2d.init(rng, c_out, c_in), *up]
             down += [Conv2d.init(rng, c_in, c_out, kernel=4, stride=2, padding=1), ops.leaky_relu]
-        generator = [*mlp(rng, (latent, *hidden, math.prod(small)), ops.relu), Unflatten(small), *up]
+        generator = [*mlp(rng, (_inputs(latent, classes), *hidden, math.prod(small)), ops.relu), Unflatten(small), *up]
         judge = mlp(rng, (math.prod(small), *reversed(hidden), 1), ops.leaky_relu)
-        discriminator = [_centred, *down, Flatten(), *judge, _number]
-        return GAN(Sequential(generator), Sequential(discriminator), tuple(shape), latent)
+        return _gan(rng, generator, [_centred, *down, Flatten(), *judge], shape, latent, classes)
 
-    def sample(self, rng, n):
-        """G(z) for z ~ N(0, I), (n, *shape)."""
-        return self.generator(rng.normal((n, self.latent)))
+    def sample(self, rng, n, labels=None):
+        """G(z) for z ~ N(0, I), (n, *shape); labels (n,) if there are classes."""
+        require_labels("GAN.sample", labels, n, self.classes)
+        return _told(self.generator, labels)(rng.normal((n, self.latent)))
+
+
+def _gan(rng, generator, discriminator, shape, latent, classes):
+    """The GAN of two lists of layers, of which the discriminator's ends with a Linear; with classes, of what follows here."""
+    if classes is None:
+        return GAN(Sequential(generator), Sequential([*discriminator, _number]), tuple(shape), latent)
+    require_at_least_one("GAN", classes=classes)
+    *features, mark = discriminator
+    told = Told(Embedding.init(rng, classes, latent), Sequential(generator))
+    projection = Projection(Sequential(features), mark, Embedding.init(rng, classes, len(mark.weight), normal(0.1)))
+    return GAN(told, projection, tuple(shape), latent, classes)
+
+
+def _inputs(latent, classes):
+    return latent if classes is None else 2 * latent
+
+
+@module
+class Told:
+    """G(z, y): beside z stands a vector of y, as long as z."""
+
+    vectors: Embedding
+    network: Sequential
+
+    def __call__(self, z, labels):
+        return self.network(ops.concatenate(z, self.vectors(labels), axis=1))
+
+
+@module
+class Projection:
+    """D(x, y) = d(h) + <v_y, h>, h the features of x: a mark for any datum, and one for a datum of class y.
+
+    The best D is log p_data(y|x)/p_g(y|x) + log p_data(x)/p_g(x). If both p(y|x) are softmaxes linear in h, the first term is
+    <v_y, h> and a function of x alone, which d takes in (Miyato & Koyama 2018, eq. 3 and 4).
+    """
+
+    features: Sequential
+    mark: Linear
+    vectors: Embedding
+
+    def __call__(self, x, labels):
+        h = self.features(x)
+        return _number(self.mark(h)) + (self.vectors(labels) * h).sum(axis=1)  # of classes: [gan.projection]
+
+
+def _told(player, labels):
+    """A player of the first rows of a batch whose labels these are; as it is, if there are none."""
+    return player if labels is None else lambda rows: player(rows, labels[: len(rows)])
 
 
 @module
@@ -134,21 +187,24 @@ class Objective:
     penalty: Callable | None = None
     limit: float | None = None
 
-    def discriminator_loss(self, discriminator, real, fake, rng):
-        """(loss, diagnostics) of D on as many examples as samples; ValueError if their shapes differ."""
+    def discriminator_loss(self, discriminator, real, fake, rng, labels=None):
+        """(loss, diagnostics) of D on as many examples as samples, of the same labels; ValueError if their shapes differ."""
         if real.shape != fake.shape:
             raise ValueError(
                 f"GAN: the data have shape {tuple(real.shape)}, and the generator's samples {tuple(fake.shape)}; prepare "
                 "batches of the shape that the model was made for"
             )
+        if labels is not None:
+            discriminator = _told(discriminator, ops.concatenate(labels, labels))
         on_real, on_fake = ops.split(discriminator(ops.concatenate(real, fake)), 2, axis=0)
         loss = self.real(on_real).mean() + self.fake(on_fake).mean()  # value: [gan.best_value]
         if self.penalty is not None:
             loss = loss + self.penalty(discriminator, real, fake, rng)
         return loss, {"accuracy": accuracy(on_real, on_fake)}
 
-    def generator_loss(self, generator, discriminator, z):
+    def generator_loss(self, generator, discriminator, z, labels=None):
         """mean generator(D(G(z))), a scalar: z (N, latent)."""
+        generator, discriminator = _told(generator, labels), _told(discriminator, labels)
         return self.generator(discriminator(generator(z))).mean()  # [gan.saturation]
 
 
@@ -256,31 +312,34 @@ class Players:
     discriminator: Training
     shape: tuple
     latent: int
+    classes: int | None = None
 
     @property
     def gan(self):
         """The model, with the averaged generator if there is one."""
-        return GAN(self.generator.best, self.discriminator.params, self.shape, self.latent)
+        return GAN(self.generator.best, self.discriminator.params, self.shape, self.latent, self.classes)
 
 
 def players(gan, generator_optimiser, discriminator_optimiser, averaged=False):
     """The state before the first step; `averaged` where the generator's parameters will be averaged, with a decay."""
     generator = begin(gan.generator, generator_optimiser, averaged)
-    return Players(generator, begin(gan.discriminator, discriminator_optimiser), gan.shape, gan.latent)
+    return Players(generator, begin(gan.discriminator, discriminator_optimiser), gan.shape, gan.latent, gan.classes)
 
 
 def train_step(objective, generator_optimiser, discriminator_optimiser, rounds=1, decay=None, prepare=lambda batch, rng: batch):
     """(state, batch, rng) -> (state, metrics): `rounds` steps of D, each on its part of the batch, then one of G.
 
-    `prepare` turns a batch into x; `decay` keeps a moving average of the generator. Metrics: each player's loss and the norm of
-    its gradient, and D's accuracy, before its last step. ValueError unless the rounds divide the batch.
+    A batch is images, or with classes a pair (images, labels); `prepare` turns images into x; `decay` keeps a moving average of
+    the generator. Metrics: each player's loss and the norm of its gradient, and D's accuracy, before its last step. ValueError
+    unless the rounds divide the batch.
     """
 
     if rounds < 1:
         raise ValueError(f"GAN: rounds is {rounds}; D needs at least 1 step for each of G's")
 
     def judge(discriminator, batch, rng):
-        return objective.discriminator_loss(discriminator, *batch, rng)
+        real, fake, labels = batch
+        return objective.discriminator_loss(discriminator, real, fake, rng, labels)
 
     def deceive(generator, batch, rng):
         return objective.generator_loss(generator, *batch), {}
@@ -289,20 +348,24 @@ def train_step(objective, generator_optimiser, discriminator_optimiser, rounds=1
     generator_step = minimise(deceive, generator_optimiser, limit=math.inf, decay=decay)
 
     def step(state, batch, rng):
-        x, metrics = prepare(batch, rng), {}
+        images, labels = (batch, None) if state.classes is None else batch
+        require_labels("GAN", labels, len(images), state.classes)
+        x = prepare(images, rng)
         n, rest = divmod(len(x), rounds)
         if rest or not n:
             raise ValueError(f"GAN: {len(x)} examples cannot be cut into {rounds} equal parts, one for each round of D")
         generator, discriminator = state.generator, state.discriminator
         for i in range(rounds):
-            fake = generator.params(rng.normal((n, state.latent)))
-            discriminator, seen = discriminator_step(discriminator, (x[i * n : (i + 1) * n], fake), rng)
+            part = slice(i * n, (i + 1) * n)
+            y = None if labels is None else labels[part]
+            fake = _told(generator.params, y)(rng.normal((n, state.latent)))
+            discriminator, seen = discriminator_step(discriminator, (x[part], fake, y), rng)
             if objective.limit is not None:
                 discriminator = replace(discriminator, params=_clipped(discriminator.params, objective.limit))
         z = rng.normal((n, state.latent))
-        generator, made = generator_step(generator, (discriminator.params, z), rng)
+        generator, made = generator_step(generator, (discriminator.params, z, y), rng)
         metrics = {"accuracy": seen.pop("accuracy"), **_of("discriminator", seen), **_of("generator", made)}
-        return Players(generator, discriminator, state.shape, state.latent), metrics
+        return replace(state, generator=generator, discriminator=discriminator), metrics
 
     return step
 

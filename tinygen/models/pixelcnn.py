@@ -25,6 +25,7 @@ from ..backend import array_module
 from ..density import Exact
 from ..distributions import Bernoulli, Categorical
 from ..nn import Conv2d, Embedding, MaskedConv2d, Sequential, init, raster
+from ..nn.doors import require_labels
 from ..optim import minimise
 
 TIMELINE = {  # what came when, by the sources above
@@ -269,11 +270,7 @@ class PixelCNN:
     def _require(self, x, labels):
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"PixelCNN: images have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
-        if (labels is None) != (self.classes is None):
-            fact = "no classes; leave the labels out" if self.classes is None else f"{self.classes} classes; give labels (N,)"
-            raise ValueError(f"PixelCNN: this model knows {fact}")
-        if labels is not None and tuple(labels.shape) != (len(x),):
-            raise ValueError(f"PixelCNN: labels have shape {tuple(labels.shape)} for {len(x)} images; give one for each")
+        require_labels("PixelCNN", labels, len(x), self.classes)
 
     def _require_levels(self, x):
         _require_whole(x, self.levels)

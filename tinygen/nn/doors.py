@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from ..backend import array_module
+from ..ops import opaque
+
 
 def require_image(layer, x, channels):
     """ValueError unless x is (N, H, W, channels)."""
@@ -28,6 +31,30 @@ def require_image_shape(model, shape, factor=1, remedy=""):
             f"{model}: {shape[0]} x {shape[1]} images cannot be made {factor} times smaller; pad them to a multiple of "
             f"{factor}, or {remedy}"
         )
+
+
+def require_labels(model, labels, n, classes):
+    """ValueError unless the labels are one class for each of n examples, or None where the model has no classes (0 or None)."""
+    if not classes:
+        if labels is not None:
+            raise ValueError(f"{model}: this model was made without classes; leave the labels out, or make it with classes")
+    elif labels is None:
+        raise ValueError(f"{model}: this model was made for {classes} classes; give labels, {_labels_of(n, classes)}")
+    else:
+        _require_classes(model, labels, n, classes)
+
+
+@opaque
+def _require_classes(model, labels, n, classes):
+    fits = labels.shape == (n,) and labels.dtype.kind in "iu"
+    looked_at = array_module(labels) is np  # on a GPU nobody looks: the answer would have to be waited for
+    if not fits or (looked_at and (labels.min(initial=0) < 0 or labels.max(initial=0) >= classes)):
+        seen = f"some from {labels.min()} to {labels.max()}" if fits else f"{labels.dtype} of shape {tuple(labels.shape)}"
+        raise ValueError(f"{model}: labels must be {_labels_of(n, classes)}, one for each example, got {seen}")
+
+
+def _labels_of(n, classes):
+    return f"{n} integers from 0 to {classes - 1}"
 
 
 def require_at_least_one(layer, **sizes):
