@@ -101,13 +101,13 @@ convolve(const real* x, const real* w, const real* bias, const int* phases, cons
 
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-        const int pixel = first_pixel + owned<8>(thread / 8, i);
+        const int pixel = first_pixel + tile_row(i);
         if (pixel >= pixels) continue;
         const int image = pixel / (rows * columns), y_row = first_i + pixel / columns % rows * every_y;
         real* target = y + ((image * y_H + y_row) * y_W + first_j + pixel % columns * every_x) * O;
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-            const int o = first_channel + owned<N>(thread % 8, j);
+            const int o = first_channel + tile_column<N>(j);
             if (o < O) target[o] = bias ? sums[i][j] + bias[o] : sums[i][j];
         }
     }
@@ -179,7 +179,7 @@ weight_gradient(const real* x, const real* g, const int* taps, real* partial, in
     for (int i = 0; i < 8; ++i)
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-            const int row = first_row + owned<8>(thread / 8, i), o = first_channel + owned<N>(thread % 8, j);
+            const int row = first_row + tile_row(i), o = first_channel + tile_column<N>(j);
             if (row < height && o < O) partial[(blockIdx.z * height + row) * O + o] = sums[i][j];
         }
 }

@@ -16,6 +16,8 @@ for each of the s^2 phases it is a convolution of g with some of the taps. A pha
 The weight gradient sums over all pixels, of which there are too many for one block: fixed groups of them are summed by
 different blocks, and then the groups' sums in their order. Nothing is added atomically: the same input gives the same bits.
 
+Float32 numbers are multiplied as they are, or rounded, by tensor cores, where that is asked for (see tensor_cores.py).
+
 Floor: 2 N H' W' T C O flops for each map, T taps; each array read or written once. A 3 x 3 convolution of 64 channels does 144
 flops for each byte, far more than the 10 to 20 below which a GPU in float32 waits for its memory; with 1 channel in or out,
 memory is the floor.
@@ -26,7 +28,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import cuda
+from . import cuda, tensor_cores
 
 CHANNELS = (8, 16, 32, 64)  # widths of a tile; the narrowest that holds all output channels is taken
 ROWS = 64  # of a tile, in tile.cuh
@@ -34,7 +36,7 @@ THREADS = 64  # of a block
 BLOCKS = 512  # for the weight gradient: groups of pixels until there are so many, enough for all processors of a large GPU,
 GROUP = 512  # but no smaller ones than this
 
-program = cuda.Program(__file__, "implicit_gemm.cu", CHANNELS=CHANNELS)
+program = cuda.Program(__file__, "implicit_gemm.cu", CHANNELS=CHANNELS, **tensor_cores.VARIANTS)
 
 
 def forward(x, w, taps, stride, padding, bias=None):
@@ -54,7 +56,7 @@ def input_gradient(g, w, taps, size, stride, padding):
 def weight_gradient(x, g, taps, kernel_size, stride, padding):
     """dw (kh, kw, C, O) for x (N, H, W, C), g (N, H', W', O); 0 where there is no tap."""
     (N, H, W, C), (_, rows, columns, O), (kh, kw) = x.shape, g.shape, kernel_size
-    channels, pixels, height = _channels(O), N * rows * columns, len(taps) * C
+    channels, pixels, height = tensor_cores.width(CHANNELS, O, g), N * rows * columns, len(taps) * C
     tiles = -(-height // ROWS), -(-O // channels)
     groups = max(1, min(-(-BLOCKS // max(1, math.prod(tiles))), -(-pixels // GROUP)))
     length = -(-pixels // groups)
@@ -76,7 +78,7 @@ def weight_gradient(x, g, taps, kernel_size, stride, padding):
 def _convolve(x, w, bias, phases, taps, y, stride, every, turned):
     (N, H, W, C), (_, y_H, y_W, O) = x.shape, y.shape
     _check("convolution", x, w, y)
-    channels, most = _channels(O), max((rows * columns for *_, rows, columns in phases), default=0)
+    channels, most = tensor_cores.width(CHANNELS, O, y), max((rows * columns for *_, rows, columns in phases), default=0)
     grid = -(-N * most // ROWS), -(-O // channels), len(phases)
     sizes = np.array([N, H, W, C, O, *stride, y_H, y_W, *every, turned], np.int32)
     program.launch(
@@ -115,12 +117,8 @@ def _taps_and_slices(taps, kernel_size, padding):
     return tuple((a - py, b - px, a * kw + b) for a, b in taps), tuple((numbers.get(s, -1),) for s in np.ndindex(kh, kw))
 
 
-def _channels(O):
-    return next((c for c in CHANNELS if O <= c), CHANNELS[-1])
-
-
 def _defines(x, channels):
-    return cuda.real(x) | {"CHANNELS": channels}
+    return cuda.real(x) | tensor_cores.define(x) | {"CHANNELS": channels}
 
 
 def _check(name, *arrays):

@@ -52,13 +52,16 @@ def _launch(kernel, rows, width, q, k, v, causal, *arrays):
     """Blocks for so many rows and sums so wide, of each head."""
     (N, heads, T, D), (S, E) = q.shape, v.shape[2:]
     defines = _defines(q, width)
-    grid = N * heads, -(-rows // ROWS), -(-width // defines["WIDTH"])
+    slices = max(-(-width // defines["WIDTH"]), kernel == "forward")  # of values without channels there is still l
+    grid = N * heads, -(-rows // ROWS), slices
     sizes = np.array([heads, T, S, D, E, bool(causal)], np.int32)
     program.launch(kernel, grid, (THREADS,), *arrays, *sizes, q.dtype.type(1 / math.sqrt(D)), defines=defines)
 
 
 def _ready(q, k, v, key_mask):
-    """The arrays as a kernel reads them. ValueError where it could not count their numbers, or those of o, in 32 bits."""
+    """The arrays as a kernel reads them. ValueError for D = 0, and where it could not count numbers, of o too, in 32 bits."""
+    if not q.shape[3]:
+        raise ValueError(f"attention: q has shape {q.shape}: without channels there are no scores, <q, k> / sqrt(0)")
     for shape in (q.shape, k.shape, v.shape, (*q.shape[:3], v.shape[3])):
         if math.prod(shape) >= 2**31:
             raise ValueError(f"attention: an array of shape {shape} has 2^31 numbers or more; take fewer examples at once")

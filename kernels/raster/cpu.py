@@ -183,9 +183,11 @@ def _run(line, i, j, N, memory, weights, biases, offsets, tile, aside):
             while True:
                 source = memory[x + n * C :].ctypes.data
                 if here == width:
-                    pixel_sums(tile, width, source, taps, T, C, C, at_w, at_b, memory[y + n * O + k * width :].ctypes.data, O)
+                    pixel_sums(
+                        tile, width, tile, source, taps, T, C, C, at_w, at_b, memory[y + n * O + k * width :].ctypes.data, O
+                    )
                 else:
-                    pixel_sums(tile, width, source, taps, T, C, C, at_w, at_b, aside.ctypes.data, width)
+                    pixel_sums(tile, width, tile, source, taps, T, C, C, at_w, at_b, aside.ctypes.data, width)
                     for p in range(tile):
                         for o in range(here):
                             memory[y + (n + p) * O + k * width + o] = aside[p * width + o]

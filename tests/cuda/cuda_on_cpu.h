@@ -11,10 +11,12 @@
 // What waits for ever is a fault of the kernel, and reported as one: a barrier that some threads never reach, a shuffle that
 // names a lane which never comes. In what order fibers (and blocks) run is the schedule: forwards; backwards, where
 // each warp runs as far ahead as it can before the next; shuffled. A kernel without races gives the same under each. Shared
-// memory is filled with NaN before each block, so what is read before it is written shows.
+// memory is filled with NaN before each block, so what is read before it is written shows. Before and behind dynamic shared
+// memory, and each array of the static one, lie guard words, NaN of other bits, which are looked at after each block.
 //
 // Not seen: races between threads of a warp that the three orders happen to hide, coalescing, bank conflicts, occupancy, speed.
 #pragma once
+#include <algorithm>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,8 +40,18 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-#define __shared__ static __attribute__((section("shared_memory")))  // one place, so that it can be filled with NaN
-#define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::dynamic.data())  // extern __shared__
+#define __shared__ SHARED_GUARD(__COUNTER__) SHARED  // static: in one place, so that it can be filled with NaN
+#define SHARED static __attribute__((section("shared_memory")))
+#define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::dynamic.data() + emulator::GUARD)
+
+#ifdef __SANITIZE_ADDRESS__  // which brings guards of its own
+#define SHARED_GUARD(n)
+#else
+#define SHARED_GUARD(n) SHARED_GUARD_NAMED(n)
+#define SHARED_GUARD_NAMED(n)                                                                                              \
+    SHARED unsigned guard_##n[emulator::STATIC_GUARD];                                                                      \
+    static emulator::Guard guard_at_##n __attribute__((section("shared_guards"), used)) = {guard_##n, __LINE__};
+#endif
 
 struct uint3 { unsigned x, y, z; };
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
@@ -58,7 +70,34 @@ static constexpr int warpSize = 32;
 static uint3 threadIdx, blockIdx;
 static dim3 blockDim, gridDim;
 
+namespace emulator {
+
+// Shared memory, and its guards
+
+struct Guard {  // the words before a static array, and behind the one that was declared before it; its line
+    unsigned* words;
+    unsigned line;
+};
+
+#ifdef __SANITIZE_ADDRESS__
+static constexpr size_t GUARD = 0;
+#else
+static constexpr size_t GUARD = 4096;  // bytes before and behind dynamic shared memory
+#endif
+static constexpr unsigned STATIC_GUARD = 16, GUARD_WORD = 0xfff5a5a5;  // NaN as a float, and two of them as a double
+static std::vector<unsigned char> dynamic;
+
+}  // namespace emulator
+
 extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared_memory[], __stop_shared_memory[];  // by the linker
+extern "C" __attribute__((weak, visibility("hidden"))) emulator::Guard __start_shared_guards[], __stop_shared_guards[];
+
+template <class To, class From> To same_bits(From a) {
+    static_assert(sizeof(To) == sizeof(From));
+    To b;
+    memcpy(&b, &a, sizeof b);
+    return b;
+}
 
 namespace emulator {
 
@@ -73,7 +112,7 @@ struct Fiber {
     State state;
     unsigned line, mask;              // where it waits, and for which lanes
     int operation;                    // of the warp
-    unsigned char given[16], taken[16];  // what it hands to its warp, and a copy of that from when all lanes had come
+    unsigned char given[32], taken[32];  // what it hands to its warp, and a copy of that from when all lanes had come
 };
 
 static constexpr size_t STACK = 256 << 10;
@@ -82,7 +121,6 @@ static char* stacks;
 static int current, threads;
 static bool ahead;  // whether each warp runs as far as it can before the next
 static std::vector<int> order;
-static std::vector<unsigned char> dynamic;
 static void (*kernel)(void**);
 static void** arguments;
 static char error[512];
@@ -188,6 +226,23 @@ __attribute__((no_sanitize("address"))) inline void spoil_shared_memory() {  // 
     if (__start_shared_memory) memset(__start_shared_memory, 0xFF, __stop_shared_memory - __start_shared_memory);
 #endif
     if (!dynamic.empty()) memset(dynamic.data(), 0xFF, dynamic.size());
+    for (Guard* guard = __start_shared_guards; guard < __stop_shared_guards; ++guard)
+        std::fill_n(guard->words, STATIC_GUARD, GUARD_WORD);
+    for (size_t at = 0; at < GUARD; at += sizeof GUARD_WORD)
+        for (unsigned char* guard : {dynamic.data(), dynamic.data() + dynamic.size() - GUARD})
+            memcpy(guard + at, &GUARD_WORD, sizeof GUARD_WORD);
+}
+
+inline bool guards_are_whole() {
+    for (Guard* guard = __start_shared_guards; guard < __stop_shared_guards; ++guard)
+        if (std::count(guard->words, guard->words + STATIC_GUARD, GUARD_WORD) != STATIC_GUARD)
+            return fail("wrote beyond static shared memory, beside what line %u declares", guard->line);
+    for (size_t at = 0; at < GUARD; at += sizeof GUARD_WORD)
+        for (bool behind : {false, true})
+            if (memcmp(dynamic.data() + (behind ? dynamic.size() - GUARD : 0) + at, &GUARD_WORD, sizeof GUARD_WORD))
+                return fail("wrote %s its %zu bytes of dynamic shared memory", behind ? "behind" : "before",
+                            dynamic.size() - 2 * GUARD);
+    return true;
 }
 
 inline bool explain_deadlock(int ended, int at_barrier, unsigned line, unsigned other_line) {
@@ -229,7 +284,7 @@ inline bool run_block() {
                 if (f.line != line) other_line = f.line;
             }
         }
-        if (ended == threads) return true;
+        if (ended == threads) return guards_are_whole();
         if (wake_warps()) continue;
         if (at_barrier != threads || line != other_line) return explain_deadlock(ended, at_barrier, line, other_line);
         for (int t = 0; t < threads; ++t) fibers[t].state = READY;
@@ -254,7 +309,7 @@ inline int launch(void (*k)(void**), const unsigned* sizes, size_t shared, unsig
     threads = int(blockDim.x * blockDim.y * blockDim.z);
     if (!stacks || error[0]) create_fibers();  // a launch that failed left its fibers in the middle of the kernel
     error[0] = 0;
-    dynamic.assign(shared, 0);
+    dynamic.assign(shared + 2 * GUARD, 0);
     dynamic.shrink_to_fit();
     kernel = k, arguments = args;
     order = permutation(threads, schedule);
@@ -301,7 +356,7 @@ template <class T> T from_lane(int lane) {
 }
 
 template <class T> T exchange(unsigned mask, T value, int source, int operation, unsigned line) {
-    static_assert(sizeof(T) <= 16);
+    static_assert(sizeof(T) <= sizeof Fiber::given);
     int lane = current % 32;
     if (!(mask >> lane & 1)) fail("thread %d, on line %u, is not among the lanes of its mask %08x", current, line, mask);
     else if (!(mask >> source & 1))
@@ -346,6 +401,51 @@ inline unsigned __ballot_sync(unsigned mask, int vote, CALLER) {
 inline int __any_sync(unsigned mask, int vote, CALLER) { return __ballot_sync(mask, vote, line) != 0; }
 inline int __all_sync(unsigned mask, int vote, CALLER) { return __ballot_sync(mask, vote, line) == mask; }
 
+// Tensor cores: mma.sync.m16n8k8, d += a b with float sums. Which lane holds which number, and in which of its registers, is
+// said here from the side of the matrices, after the PTX ISA's "Matrix Fragments for mma.m16n8k8"; tensor_cores.cuh says it
+// from the side of the lanes.
+
+namespace emulator {
+
+struct Fragments { unsigned a[4], b[2]; };
+
+template <bool bf16> void warp_multiply_add(float (&d)[4], const Fragments& mine, unsigned line) {
+    auto number = [&](unsigned word, int k) {
+        if (!bf16 && word & 0x1fff && word != 0x7fffffff)
+            fail("thread %d, on line %u: a number that tensor cores multiply is not rounded to tf32", current, line);
+        return same_bits<float>(!bf16 ? word : k % 2 ? word & 0xffff0000 : word << 16);
+    };
+    exchange(~0u, mine, lane(), 6, line);
+    for (int i = 0; i < 4; ++i) {
+        const int row = lane() / 4 + i / 2 * 8, column = lane() % 4 * 2 + i % 2;
+        for (int k = 0; k < 8; ++k) {
+            const int place = bf16 ? k / 2 : k % 4, word = bf16 ? 0 : k / 4;
+            const auto left = from_lane<Fragments>(row % 8 * 4 + place), right = from_lane<Fragments>(column * 4 + place);
+            d[i] += number(left.a[row / 8 + 2 * word], k) * number(right.b[word], k);
+        }
+    }
+}
+
+}  // namespace emulator
+
+inline unsigned to_tf32(float x) {  // cvt.rna: to the nearest, a tie away from zero
+    const unsigned bits = same_bits<unsigned>(x);
+    return x != x ? 0x7fffffff : isinf(x) ? bits : (bits + 0x1000) & ~0x1fffu;
+}
+inline unsigned to_bf16(float first, float second) {  // cvt.rn: to the nearest, a tie to the even one
+    auto round = [](float x) {
+        const unsigned bits = same_bits<unsigned>(x);
+        return x != x ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    };
+    return round(second) << 16 | round(first);
+}
+inline void warp_multiply_add(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], CALLER) {
+    emulator::warp_multiply_add<false>(d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, line);
+}
+inline void warp_multiply_add(float (&d)[4], const unsigned (&a)[2], const unsigned (&b)[1], CALLER) {
+    emulator::warp_multiply_add<true>(d, {{a[0], a[1]}, {b[0]}}, line);
+}
+
 #undef CALLER
 
 // Functions that CUDA has and C++ has not, or has elsewhere
@@ -358,12 +458,6 @@ template <class A, class B> std::common_type_t<A, B> min(A a, B b) {
 template <class A, class B> std::common_type_t<A, B> max(A a, B b) {
     if constexpr (std::is_floating_point_v<std::common_type_t<A, B>>) return fmax(a, b);
     return a < b ? b : a;
-}
-template <class To, class From> To same_bits(From a) {
-    static_assert(sizeof(To) == sizeof(From));
-    To b;
-    memcpy(&b, &a, sizeof b);
-    return b;
 }
 inline int __float_as_int(float a) { return same_bits<int>(a); }
 inline unsigned __float_as_uint(float a) { return same_bits<unsigned>(a); }

@@ -40,7 +40,24 @@ extern "C" __global__ void reverse_dynamic(const real* x, real* y) {
     y[threadIdx.x] = kept[blockDim.x - 1 - threadIdx.x];
 }
 
+extern "C" __global__ void before_dynamic(const real* x, real* y) {
+    extern __shared__ real kept[];
+    kept[int(threadIdx.x) - FAULT] = x[threadIdx.x];
+    __syncthreads();
+    y[threadIdx.x] = kept[threadIdx.x];
+}
+
 extern "C" __global__ void static_beyond(const real* x, real* y) {
+    __shared__ real kept[64];
+    __shared__ real others[64];
+    others[threadIdx.x] = 0;
+    __syncthreads();
+    kept[threadIdx.x + FAULT] = x[threadIdx.x];
+    __syncthreads();
+    y[threadIdx.x] = kept[threadIdx.x] + others[threadIdx.x];
+}
+
+extern "C" __global__ void static_beyond_the_last(const real* x, real* y) {
     __shared__ real kept[64];
     kept[threadIdx.x + FAULT] = x[threadIdx.x];
     __syncthreads();

@@ -10,9 +10,10 @@ object, kept in .pytest_cache under a hash of its source and flags. Each launch 
     | NaN ... NaN NaN | 0.3  1.7 ... -0.2  2.1 | NaN NaN ... NaN |
 
 so that a write beyond the end is found (each array's NaN has bits of its own, which no arithmetic gives), and a read there
-brings in NaN; what `cuda.empty` gives is NaN, too. It runs three times, threads and blocks in another order each time, and must
-give the same bits: a missing barrier makes a difference in one of them. Types are compared with the kernel's own: an int64
-where it reads an int, or float64 numbers through a float*, are errors.
+brings in NaN; what `cuda.empty` gives is NaN, too, and shared memory lies between such words as well. A kernel runs three
+times, threads and blocks in another order each time, and must give the same bits: a missing barrier makes a difference in one
+of them. Types are compared with the kernel's own: an int64 where it reads an int, or float64 numbers through a float*, are
+errors.
 
 Where the environment has TINYGEN_SANITIZE, g++ adds AddressSanitizer's checks, which see each access, of shared memory and of
 local arrays too. Python must have been started with that library loaded (test_sanitizer.py does), and there are no guard words:
@@ -35,7 +36,7 @@ import numpy as np
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 CACHE = Path(__file__).parents[2] / ".pytest_cache" / "cuda"
 COMPILER = "g++"
-FLAGS = ["-std=c++20", "-O2", "-shared", "-fPIC", "-fno-gnu-unique", "-U_FORTIFY_SOURCE", "-w"]
+FLAGS = ["-std=c++20", "-O2", "-shared", "-fPIC", "-fno-gnu-unique", "-fno-toplevel-reorder", "-U_FORTIFY_SOURCE", "-w"]
 SANITIZE = "TINYGEN_SANITIZE"
 SANITIZE_FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 SCHEDULES = 3
@@ -147,7 +148,8 @@ def _as_cpp(source):
     """The text between the header and one EXPORT for each kernel; dynamic shared memory is made a pointer."""
     kernels = re.findall(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(', source)
     source = re.sub(r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;", r"DYNAMIC_SHARED(\1, \2);", source)
-    return "\n".join([f'#include "{HEADER}"', source, *(f"EXPORT({kernel})" for kernel in kernels), ""])
+    behind = "SHARED_GUARD(__COUNTER__)"  # the last static array of shared memory
+    return "\n".join([f'#include "{HEADER}"', source, behind, *(f"EXPORT({kernel})" for kernel in kernels), ""])
 
 
 def _signature(library, kernel):

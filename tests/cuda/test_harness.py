@@ -20,11 +20,11 @@ def launch(kernel, *args, fault, grid=(1,), block=(64,), shared=0, real="float")
 ZEROS = np.zeros(64, np.float32)
 
 
-def waits(kernel):
-    """The numbers of the lines on which threads of a kernel wait for others."""
+def lines_with(word, kernel):
+    """The numbers of a kernel's lines on which a word stands."""
     lines = PROGRAM.path.read_text().split("\n")
     first = next(i for i, line in enumerate(lines) if f"void {kernel}(" in line)
-    return [i + 1 for i in range(first, first + 6) if "sync" in lines[i]]
+    return [i + 1 for i in range(first, first + 6) if word in lines[i]]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,10 @@ def waits(kernel):
         ("copy", (X[:50], ZEROS[:50], np.int32(50)), "argument 1: the kernel wrote behind it"),
         ("reverse", (X, ZEROS), "argument 1 depends on the order in which threads run"),
         ("exchange_twice", (ZEROS,), "argument 0 depends on the order in which threads run"),
+        ("reverse_dynamic", (X, ZEROS), "wrote behind its 256 bytes of dynamic shared memory"),
+        ("before_dynamic", (X, ZEROS), "wrote before its 256 bytes of dynamic shared memory"),
+        ("static_beyond", (X, ZEROS), "wrote beyond static shared memory, beside what line {declared[1]} declares"),
+        ("static_beyond_the_last", (X, ZEROS), "wrote beyond static shared memory, beside what line"),
         ("half_a_barrier", (ZEROS,), "32 threads wait at the barrier on line {0}, which 32 never reach"),
         ("two_barriers", (ZEROS,), "threads wait at different barriers, on lines {0} and {1}"),
         ("absent_lane", (ZEROS,), "thread 0 waits in a warp operation on line {0} for lane 20, which does not come"),
@@ -44,10 +48,11 @@ def waits(kernel):
 )
 def test_a_planted_fault_is_named_and_its_absence_is_not(kernel, args, message):
     args = [a.copy() for a in args]
-    launch(kernel, *args, fault=False)
-    with pytest.raises(RuntimeError, match=f"faults.cu, {kernel}: .*{message.format(*waits(kernel))}"):
-        launch(kernel, *args, fault=True)
-    launch(kernel, *args, fault=False)  # as if nothing had been
+    launch(kernel, *args, fault=False, shared=256)
+    message = message.format(*lines_with("sync", kernel), declared=lines_with("__shared__", kernel))
+    with pytest.raises(RuntimeError, match=f"faults.cu, {kernel}: .*{message}"):
+        launch(kernel, *args, fault=True, shared=256)
+    launch(kernel, *args, fault=False, shared=256)  # as if nothing had been
 
 
 def test_blocks_that_wait_for_one_another_are_found():

@@ -90,11 +90,22 @@ class _OnGPU:
         def run(*args, **kwargs):
             import cupy
 
-            there = {id(a): cupy.asarray(a) for a in (*args, *kwargs.values()) if isinstance(a, np.ndarray)}
-            results = function(*(there.get(id(a), a) for a in args), **{k: there.get(id(a), a) for k, a in kwargs.items()})
+            results = function(*_moved(args, cupy.asarray), **_moved(kwargs, cupy.asarray))
             return tuple(map(cupy.asnumpy, results)) if isinstance(results, tuple) else cupy.asnumpy(results)
 
         return run
+
+
+def _moved(x, move):
+    """x with every array in it, also those in tuples, lists and dicts, moved."""
+    if isinstance(x, np.ndarray):
+        return move(x)
+    if isinstance(x, dict):
+        return {key: _moved(value, move) for key, value in x.items()}
+    if isinstance(x, (tuple, list)):
+        parts = [_moved(part, move) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    return x
 
 
 def _of_gpu_file(kernel, name):

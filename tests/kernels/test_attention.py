@@ -139,6 +139,17 @@ def test_reads_arrays_that_are_not_contiguous(tier):
         close(a, b, np.float64)
 
 
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec", "cpu")))
+def test_without_channels_there_are_no_values_or_no_scores(tier):
+    *arrays, mask = problem(0, 2, 1, 3, 4, 5, 0, masked=True)
+    for a, b in zip(both(TIERS[tier], *arrays, mask, True), both(SPEC, *arrays, mask, True)):
+        assert a.shape == b.shape
+        close(a, b, np.float64)
+    q, k, v, *_ = problem(0, 1, 1, 3, 4, 0, 2)
+    with pytest.raises(ValueError, match=r"attention: q has shape \(1, 1, 3, 0\): without channels there are no scores"):
+        TIERS[tier].forward(q, k, v, False, None)
+
+
 @pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 def test_of_more_queries_than_keys_the_first_see_nothing(tier):
     q, k, v, g, h, _ = problem(3, 1, 2, 40, 9, 5, 4, dtype=np.float32)

@@ -55,6 +55,15 @@ def test_the_cotangent_of_the_bias_is_a_sum_over_all_rows(tier, N):
         np.testing.assert_allclose(TIERS[tier].backward(g, kept(name, rows), name), expected, rtol=1e-12, atol=1e-12)
 
 
+@every_fast_tier
+def test_of_many_rows_on_a_gpu_stretches_grow_longer(tier):
+    rows, g = arrays(66_000, 2, np.float64)
+    np.testing.assert_allclose(TIERS[tier].forward(rows, "tanh"), np.tanh(rows[:-1] + rows[-1]), rtol=1e-12, atol=1e-15)
+    du = g * (1 - np.tanh(rows[:-1]) ** 2)
+    d = TIERS[tier].backward(g, np.tanh(rows[:-1]), "tanh")
+    np.testing.assert_allclose(d, np.vstack([du, du.sum(axis=0)]), rtol=1e-9, atol=1e-9)
+
+
 @every_name
 @pytest.mark.parametrize("N", [7, 2500])
 def test_the_numbers_are_those_of_the_activation_alone_to_the_last_bit(name, N):
