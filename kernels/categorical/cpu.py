@@ -9,8 +9,9 @@ import math
 import numpy as np
 
 from ..jit import jit
+from ..softmax.cpu import exp_less_largest
 from ..threads import over_rows
-from ..vector_math import exp_of_negative, largest, total
+from ..vector_math import total
 
 
 def log_prob(x, logits):
@@ -52,7 +53,7 @@ def _log_prob(x, logits, y):
     e = np.empty(logits.shape[1], np.float32)
     for row in range(logits.shape[0]):
         l = logits[row]
-        most = _exp_row(l, e)
+        most = exp_less_largest(l, e)
         y[row] = l[x[row]] - most - np.float32(math.log(total(e)))
 
 
@@ -60,17 +61,8 @@ def _log_prob(x, logits, y):
 def _log_prob_gradient(g, x, logits, y):
     for row in range(logits.shape[0]):
         d = y[row]
-        _exp_row(logits[row], d)
+        exp_less_largest(logits[row], d)
         scale = -g[row] / total(d)
         for i in range(d.size):
             d[i] *= scale
         d[x[row]] += g[row]
-
-
-@jit
-def _exp_row(l, e):
-    """e_i = e^(l_i - max l) for one row; returns max l."""
-    most = largest(l)
-    for i in range(l.size):
-        e[i] = exp_of_negative(l[i] - most)
-    return most

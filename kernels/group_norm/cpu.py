@@ -1,136 +1,358 @@
-"""Normalisation on the CPU: one example at a time, which then stays in the cache for the three passes that are made over it.
+"""Normalisation on the CPU: an example is read from memory once, and lies in the cache for all passes that are made over it.
 
-    1    the mean of each group        2    the sums over deviations from it        3    the result
+    forward     1   the mean of each group    2   the sums over deviations from it    3   y
+    backward    1   and 2 again               3   g f'(z), and the sums over it       4   dx
 
-The sums are taken for each channel first, position by position: then neighbouring channels are neighbours in a register. They
-become means of groups, and each channel's own copy of its group's, at the end. Deviations from the mean need a pass of
-their own: the shorter way, mean(x^2) - m^2, loses all digits where the mean is large.
+Deviations from the mean need a pass of their own: the shorter way, mean(x^2) - m^2, loses all digits where the mean is large.
+Mean and variance are not kept for the backward pass. To find them again takes an eighth of its time for large images, a third
+for small ones: x has to come into the cache anyway. (In attention, what is kept would take a product of matrices to find.)
+
+A group is a few channels wide, and a register 16 numbers. So nothing goes group by group. Some positions make a line, and each
+loop below runs along a line, with a table of so many numbers that says what holds for each column:
+
+    x          c0 c1 c2 c3 | c0 c1 c2 c3 | c0 c1 c2 c3        a line of three positions of four channels
+               c0 c1 c2 c3 | c0 c1 c2 c3 |                    the last line may be shorter
+    means      m0 m0 m1 m1 | m0 m0 m1 m1 | m0 m0 m1 m1        two groups
+
+Sums are taken for each column, and become sums of channels and means of groups at the end. Where the group is a whole position,
+as in layer normalisation, it lies in a row, and there is another pair of loops.
+
+No loop writes to more than two tables or arrays. LLVM has to ask, whenever a loop begins, whether what is written is also read;
+where that would take more than eight questions, it does not ask, and does one number at a time.
 """
+
+import math
+from functools import partial
 
 import numpy as np
 
-from ..jit import jit
-from ..threads import over_rows
-from ..vector_math import total
+from ..activations import cpu as activations
+from ..jit import jit, sum_in_any_order
+from ..threads import MEMORY, in_parts, over_rows
+from ..vector_math import sigmoid_pair, total
+
+f = np.float32
+FAR = f(activations.FAR)
+REGISTER, LINE = 16, 256  # numbers: a line has a multiple of the one, and at least the other, if there are so many
+BLOCK = 1024  # positions, at least, whose cotangents of scale and shift are summed one after another
+CODES = {None: None, "relu": 0, "silu": 1}
+RELU = CODES["relu"]
 
 
-def forward(x, affine, groups, eps):
+def forward(x, affine, groups, eps, activation):
+    if activation and not _fused(x, groups):
+        z = forward(x, affine, groups, eps, None)
+        return np.maximum(z, 0, out=z) if activation == "relu" else activations.silu(z)
     y = np.empty(x.shape, x.dtype)
     if x.size:
-        x, affine = _contiguous(x, affine)
-        over_rows(lambda x, y: _forward(x, affine, groups, x.dtype.type(eps), y), x, y)
+        loop = _loop(_forward_rows, _forward, x, affine, groups, eps, activation)
+        over_rows(loop, _examples(x), _examples(y))
     return y
 
 
-def input_gradient(g, x, affine, groups, eps):
-    dx = np.empty(x.shape, x.dtype)
-    if x.size:
-        g, x, affine = _contiguous(g, x, affine)
-        over_rows(lambda g, x, dx: _input_gradient(g, x, affine, groups, x.dtype.type(eps), dx), g, x, dx)
-    return dx
+def backward(g, x, affine, groups, eps, activation):
+    if activation and not _fused(x, groups):
+        z = forward(x, affine, groups, eps, None)
+        g = g * (z > 0) if activation == "relu" else activations.silu_gradient(g, z)
+        return backward(g, x, affine, groups, eps, None)
+    N, P, C = x.shape
+    if not x.size:
+        return np.zeros((N * P + 2, C), x.dtype)
+    loop, at_once = _loop(_backward_rows, _backward, x, affine, groups, eps, activation), max(1, BLOCK // P)
+    d, sums = np.empty((N * P + 2, C), x.dtype), np.zeros((-(-N // at_once), 2, C), x.dtype)
+    arrays = _examples(g), _examples(x), d[:-2].reshape(N, P * C)
 
+    def blocks(first, last):
+        for block in range(first, last):
+            part = slice(block * at_once, (block + 1) * at_once)
+            loop(*(a[part] for a in arrays), sums[block])
 
-def parameter_gradient(g, x, groups, eps):
-    d = np.zeros((2, x.shape[2]), x.dtype)
-    if x.size:
-        _parameter_gradient(*_contiguous(g, x), groups, x.dtype.type(eps), d)
+    in_parts(blocks, len(sums), 3 * MEMORY * x.size)
+    sums.sum(axis=0, out=d[-2:])
     return d
 
 
-def _contiguous(*arrays):
-    return [np.require(a, a.dtype, "CW") for a in arrays]
+def _in_rows(x, groups):
+    """Whether a group is a whole position."""
+    return x.shape[1] == groups == 1
+
+
+def _fused(x, groups):
+    """Whether there are loops with activations."""
+    return x.dtype == f and not _in_rows(x, groups)
+
+
+def _loop(of_rows, of_groups, x, affine, groups, eps, activation):
+    """The one of two loops that fits, given all that is the same for every example."""
+    affine, eps = _plain(affine), x.dtype.type(eps)
+    if _in_rows(x, groups):
+        return partial(of_rows, affine, eps)
+    return partial(of_groups, affine, groups, eps, CODES[activation], _line(x))
+
+
+def _line(x):
+    """How many numbers make a line: 1, 2, 4, ... positions of them."""
+    _, P, C = x.shape
+    positions = REGISTER // math.gcd(C, REGISTER)
+    while positions * C < LINE:
+        positions *= 2
+    return C * min(positions, 1 << P.bit_length() - 1)
+
+
+def _examples(x):
+    return _plain(x).reshape(len(x), -1)
+
+
+def _plain(x):
+    """Side by side in memory; and writeable, or Numba would compile anew."""
+    return x if x.flags.carray else np.array(x, order="C")
+
+
+# Groups of channels
 
 
 @jit
-def _forward(x, affine, groups, eps, y):
-    N, P, C = x.shape
-    means, roots = np.empty(C, x.dtype), np.empty(C, x.dtype)
-    for n in range(N):
-        _statistics(x[n], groups, eps, means, roots)
-        for p in range(P):
-            for c in range(C):
-                y[n, p, c] = (x[n, p, c] - means[c]) * (roots[c] * affine[0, c]) + affine[1, c]
+def _forward(affine, groups, eps, activation, line, x, y):
+    C = affine.shape[1]
+    means, roots = np.empty(line, x.dtype), np.empty(line, x.dtype)
+    scales, shifts = np.empty(line, x.dtype), np.empty(line, x.dtype)
+    shifts[:C] = affine[1]
+    _repeat(shifts, C)
+    for n in range(x.shape[0]):
+        _statistics(x[n], affine, groups, eps, means, roots, scales)
+        if activation is None:  # which is known when this is compiled
+            _normalise(x[n], means, scales, shifts, y[n])
+        elif activation == RELU:
+            _relu(x[n], means, scales, shifts, y[n])
+        else:
+            _silu(x[n], means, scales, shifts, y[n])
 
 
 @jit
-def _input_gradient(g, x, affine, groups, eps, dx):
-    N, P, C = x.shape
-    means, roots = np.empty(C, x.dtype), np.empty(C, x.dtype)
-    sums_h, sums_hx = np.empty(C, x.dtype), np.empty(C, x.dtype)
-    for n in range(N):
-        _statistics(x[n], groups, eps, means, roots)
-        _sums(g[n], x[n], means, sums_h, sums_hx)
+def _backward(affine, groups, eps, activation, line, g, x, dx, d):
+    """d (2, C): to it are added the cotangents of scale and shift."""
+    C, numbers = affine.shape[1], x.shape[1] // groups
+    means, roots = np.empty(line, x.dtype), np.empty(line, x.dtype)
+    scales, shifts = np.empty(line, x.dtype), np.empty(line, x.dtype)
+    sums, sums_x = np.empty(line, x.dtype), np.empty(line, x.dtype)
+    shifts[:C] = affine[1]
+    _repeat(shifts, C)
+    for n in range(x.shape[0]):
+        _statistics(x[n], affine, groups, eps, means, roots, scales)
+        if activation is None:
+            _sums(g[n], x[n], means, sums, sums_x)
+        else:
+            if activation == RELU:
+                _relu_gradient(g[n], x[n], means, scales, shifts, dx[n])
+            else:
+                _silu_gradient(g[n], x[n], means, scales, shifts, dx[n])
+            _sums(dx[n], x[n], means, sums, sums_x)
+        _fold(sums, C)
+        _fold(sums_x, C)
         for c in range(C):
-            sums_h[c] *= affine[0, c]
-            sums_hx[c] *= affine[0, c] * roots[c]
-        _group_means(sums_h, groups, P)
-        _group_means(sums_hx, groups, P)
-        for p in range(P):
-            for c in range(C):
-                x_hat = (x[n, p, c] - means[c]) * roots[c]
-                dx[n, p, c] = roots[c] * (affine[0, c] * g[n, p, c] - sums_h[c] - x_hat * sums_hx[c])
-
-
-@jit
-def _parameter_gradient(g, x, groups, eps, d):
-    N, P, C = x.shape
-    means, roots = np.empty(C, x.dtype), np.empty(C, x.dtype)
-    sums_g, sums_gx = np.empty(C, x.dtype), np.empty(C, x.dtype)
-    for n in range(N):
-        _statistics(x[n], groups, eps, means, roots)
-        _sums(g[n], x[n], means, sums_g, sums_gx)
+            d[0, c] += sums_x[c] * roots[c]
+            d[1, c] += sums[c]
+            sums[c] *= scales[c]
+            sums_x[c] *= scales[c]
+        _group_means(sums[:C], groups, numbers)
+        _group_means(sums_x[:C], groups, numbers)
         for c in range(C):
-            d[0, c] += sums_gx[c] * roots[c]
-            d[1, c] += sums_g[c]
+            sums_x[c] *= roots[c] * roots[c]
+        _repeat(sums, C)
+        _repeat(sums_x, C)
+        if activation is None:
+            _input_gradient(g[n], x[n], means, scales, sums, sums_x, dx[n])
+        else:
+            _replace_by_input_gradient(dx[n], x[n], means, scales, sums, sums_x)
 
 
 @jit
-def _statistics(x, groups, eps, means, roots):
-    """The mean and 1 / sqrt(v + eps) of the group of each channel, for one example (P, C)."""
-    P, C = x.shape
+def _statistics(x, affine, groups, eps, means, roots, scales):
+    """The tables of m and of r scale, for one example; and r, in as many places as there are channels."""
+    C, numbers = affine.shape[1], x.size // groups
+    _sum(x, means)
+    _fold(means, C)
+    _group_means(means[:C], groups, numbers)
+    _repeat(means, C)
+    _sum_of_squares(x, means, roots)
+    _fold(roots, C)
+    _group_means(roots[:C], groups, numbers)
     for c in range(C):
-        means[c] = 0
-        roots[c] = 0
-    for p in range(P):
-        for c in range(C):
-            means[c] += x[p, c]
-    _group_means(means, groups, P)
-    for p in range(P):
-        for c in range(C):
-            deviation = x[p, c] - means[c]
-            roots[c] += deviation * deviation
-    _group_means(roots, groups, P)
-    for i in range(groups):
-        group = _group(roots, groups, i)
-        root = 1 / np.sqrt(group[0] + eps)
-        for c in range(group.size):
-            group[c] = root
+        roots[c] = x.dtype.type(1) / np.sqrt(roots[c] + eps)
+        scales[c] = affine[0, c] * roots[c]
+    _repeat(scales, C)
 
 
 @jit
-def _sums(g, x, means, sums_g, sums_gx):
-    """The sums of g and g (x - m) over the positions of one example, for each channel."""
-    P, C = x.shape
-    for c in range(C):
-        sums_g[c] = 0
-        sums_gx[c] = 0
-    for p in range(P):
-        for c in range(C):
-            sums_g[c] += g[p, c]
-            sums_gx[c] += g[p, c] * (x[p, c] - means[c])
+def _fold(sums, C):
+    """The sums of columns -> those of channels, in the first C places."""
+    size = sums.size
+    while size > C:
+        size //= 2
+        for j in range(size):
+            sums[j] += sums[size + j]
 
 
 @jit
-def _group_means(sums, groups, P):
-    """Sums over positions, for each channel -> means over the channel's group and all positions, in place."""
+def _repeat(table, C):
+    """What the first C places hold -> all over the table."""
+    size = C
+    while size < table.size:
+        for j in range(size):
+            table[size + j] = table[j]
+        size *= 2
+
+
+@jit
+def _group_means(sums, groups, numbers):
+    """The sum of each channel -> the mean of its group, in place."""
+    width = sums.size // groups
     for i in range(groups):
-        group = _group(sums, groups, i)
-        mean = total(group) / (group.size * P)
-        for c in range(group.size):
+        group = sums[i * width : (i + 1) * width]
+        mean = total(group) / numbers
+        for c in range(width):
             group[c] = mean
 
 
 @jit
-def _group(channels, groups, i):
-    width = channels.size // groups
-    return channels[i * width : (i + 1) * width]
+def _sum(x, sums):
+    sums[:] = 0
+    for first in range(0, x.size, sums.size):
+        a = x[first : first + sums.size]
+        for j in range(a.size):
+            sums[j] += a[j]
+
+
+@jit
+def _sum_of_squares(x, means, sums):
+    sums[:] = 0
+    for first in range(0, x.size, sums.size):
+        a = x[first : first + sums.size]
+        for j in range(a.size):
+            deviation = a[j] - means[j]
+            sums[j] += deviation * deviation
+
+
+@jit
+def _sums(g, x, means, sums, sums_x):
+    """The sums of g, and of g (x - m)."""
+    sums[:] = 0
+    sums_x[:] = 0
+    for first in range(0, x.size, sums.size):
+        a, b = x[first : first + sums.size], g[first : first + sums.size]
+        for j in range(a.size):
+            sums[j] += b[j]
+            sums_x[j] += b[j] * (a[j] - means[j])
+
+
+@jit
+def _normalise(x, means, scales, shifts, y):
+    for first in range(0, x.size, means.size):
+        a, b = x[first : first + means.size], y[first : first + means.size]
+        for j in range(a.size):
+            b[j] = (a[j] - means[j]) * scales[j] + shifts[j]
+
+
+@jit
+def _relu(x, means, scales, shifts, y):
+    for first in range(0, x.size, means.size):
+        a, b = x[first : first + means.size], y[first : first + means.size]
+        for j in range(a.size):
+            b[j] = max((a[j] - means[j]) * scales[j] + shifts[j], f(0))
+
+
+@jit
+def _silu(x, means, scales, shifts, y):
+    for first in range(0, x.size, means.size):
+        a, b = x[first : first + means.size], y[first : first + means.size]
+        for j in range(a.size):
+            z = (a[j] - means[j]) * scales[j] + shifts[j]
+            s, _ = sigmoid_pair(z)
+            b[j] = max(z, -FAR) * s
+
+
+@jit
+def _relu_gradient(g, x, means, scales, shifts, dz):
+    for first in range(0, x.size, means.size):
+        a, b, to = x[first : first + means.size], g[first : first + means.size], dz[first : first + means.size]
+        for j in range(a.size):
+            z = (a[j] - means[j]) * scales[j] + shifts[j]
+            to[j] = b[j] if z > f(0) else f(0)
+
+
+@jit
+def _silu_gradient(g, x, means, scales, shifts, dz):
+    for first in range(0, x.size, means.size):
+        a, b, to = x[first : first + means.size], g[first : first + means.size], dz[first : first + means.size]
+        for j in range(a.size):
+            z = (a[j] - means[j]) * scales[j] + shifts[j]
+            s, rest = sigmoid_pair(z)
+            to[j] = b[j] * (s * (f(1) + min(max(z, -FAR), FAR) * rest))
+
+
+@jit
+def _input_gradient(dz, x, means, scales, means_h, means_hx, dx):
+    """dx by the tables of r scale, of r times the mean of h, and of r^2 times that of h x_hat."""
+    for first in range(0, x.size, means.size):
+        a, b, to = x[first : first + means.size], dz[first : first + means.size], dx[first : first + means.size]
+        for j in range(a.size):
+            to[j] = scales[j] * b[j] - (means_h[j] + (a[j] - means[j]) * means_hx[j])
+
+
+@jit
+def _replace_by_input_gradient(dz, x, means, scales, means_h, means_hx):
+    """The same, written where dz was read."""
+    for first in range(0, x.size, means.size):
+        a, b = x[first : first + means.size], dz[first : first + means.size]
+        for j in range(a.size):
+            b[j] = scales[j] * b[j] - (means_h[j] + (a[j] - means[j]) * means_hx[j])
+
+
+# One position, and one group
+
+
+@jit
+def _forward_rows(affine, eps, x, y):
+    for n in range(x.shape[0]):
+        mean, root = _row_statistics(x[n], eps)
+        for c in range(x.shape[1]):
+            y[n, c] = (x[n, c] - mean) * (root * affine[0, c]) + affine[1, c]
+
+
+@jit
+def _backward_rows(affine, eps, g, x, dx, d):
+    for n in range(x.shape[0]):
+        mean, root = _row_statistics(x[n], eps)
+        sum_h, sum_hx = _row_sums(g[n], x[n], affine[0], mean)
+        mean_h = sum_h / x.dtype.type(x.shape[1])
+        mean_hx = sum_hx * root / x.dtype.type(x.shape[1])
+        for c in range(x.shape[1]):
+            dx[n, c] = root * (affine[0, c] * g[n, c] - mean_h - (x[n, c] - mean) * root * mean_hx)
+        for c in range(x.shape[1]):
+            d[0, c] += g[n, c] * ((x[n, c] - mean) * root)
+            d[1, c] += g[n, c]
+
+
+@jit
+def _row_statistics(x, eps):
+    one, numbers = x.dtype.type(1), x.dtype.type(x.size)
+    mean = total(x) / numbers
+    return mean, one / np.sqrt(_squares(x, mean) / numbers + eps)
+
+
+@sum_in_any_order
+def _squares(x, mean):
+    sum = f(0)
+    for j in range(x.size):
+        sum += (x[j] - mean) * (x[j] - mean)
+    return sum
+
+
+@sum_in_any_order
+def _row_sums(g, x, scale, mean):
+    """The sums of h, and of h (x - m)."""
+    sum_h, sum_hx = f(0), f(0)
+    for j in range(x.size):
+        sum_h += scale[j] * g[j]
+        sum_hx += scale[j] * g[j] * (x[j] - mean)
+    return sum_h, sum_hx

@@ -1,4 +1,4 @@
-// Normalisation of groups of channels; see spec.py for the equations.
+// Normalisation of groups of channels, and an activation after it; see spec.py for the equations.
 //
 // One block of threads does one group of one example, a slab of P positions by `width` neighbouring channels of x (N, P, C):
 //
@@ -10,9 +10,9 @@
 //
 // Sums over the group are sums over the block. Deviations from the mean need a pass of their own: the shorter way,
 // mean(x^2) - m^2, loses all digits where the mean is large. Floor: x (and g) read once and the result written once; the second
-// and third time they come from the cache.
+// and third time they come from the cache. f'(z) is found out twice, so that it need not be written and read.
 
-#include "device.cuh"
+#include "activations.cuh"
 
 struct Slab {  // of the threads that have a place in it, and of the positions and channels that this one visits
     int P, C, width, slots, slot, lane, first;
@@ -46,64 +46,69 @@ __device__ Statistics statistics_of(const real* x, const Slab& slab, real eps) {
     return {mean, real(1) / sqrt(sum_of_block(squares) / slab.numbers() + eps)};
 }
 
-extern "C" __global__ void forward(const real* x, const real* affine, real* y, int P, int C, int groups, real eps) {
+enum Activation { NONE, RELU, SILU };  // as in gpu.py
+
+// All threads take the same way.
+__device__ real value_of(int activation, real z) {
+    return activation == NONE ? z : activation == RELU ? value::relu(z) : value::silu(z);
+}
+
+__device__ real gradient_of(int activation, real g, real z) {
+    return activation == NONE ? g : activation == RELU ? gradient::relu(g, z) : gradient::silu(g, z);
+}
+
+extern "C" __global__ void forward(
+    const real* x, const real* affine, real* y, int P, int C, int groups, real eps, int activation
+) {
     const Slab slab(P, C, groups, blockIdx.x % groups);
     const long long example = (long long)(blockIdx.x / groups) * P * C;
     x += example, y += example;
     const Statistics s = statistics_of(x, slab, eps);
     FOR_EACH_CHANNEL(slab, c) {
         const real scale = s.root * affine[c], shift = affine[C + c];
-        FOR_EACH_POSITION(slab, p) y[p * C + c] = (x[p * C + c] - s.mean) * scale + shift;
+        FOR_EACH_POSITION(slab, p) y[p * C + c] = value_of(activation, (x[p * C + c] - s.mean) * scale + shift);
     }
 }
 
-extern "C" __global__ void input_gradient(
-    const real* g, const real* x, const real* affine, real* dx, int P, int C, int groups, real eps
-) {
-    const Slab slab(P, C, groups, blockIdx.x % groups);
-    const long long example = (long long)(blockIdx.x / groups) * P * C;
-    g += example, x += example, dx += example;
-    const Statistics s = statistics_of(x, slab, eps);
-    real sum_h = 0, sum_hx = 0;
-    FOR_EACH_CHANNEL(slab, c) FOR_EACH_POSITION(slab, p) {
-        const real h = affine[c] * g[p * C + c];
-        sum_h += h;
-        sum_hx += h * (x[p * C + c] - s.mean);
-    }
-    const real mean_h = sum_of_block(sum_h) / slab.numbers();
-    const real mean_hx = sum_of_block(sum_hx) * s.root / slab.numbers();
-    FOR_EACH_CHANNEL(slab, c) FOR_EACH_POSITION(slab, p) {
-        const real x_hat = (x[p * C + c] - s.mean) * s.root;
-        dx[p * C + c] = s.root * (affine[c] * g[p * C + c] - mean_h - x_hat * mean_hx);
-    }
-}
-
-// Sums over examples and positions, for each channel. No two threads add to one number, so the result is the same at every run:
-// a block goes through a fixed stretch of the examples, with two sums in shared memory for each slot and channel; then the
-// slots are added up, and the host adds up the stretches, d (stretches, 2, C).
-extern "C" __global__ void parameter_gradient(
-    const real* g, const real* x, real* d, int N, int P, int C, int groups, int stretches, real eps
+// The cotangents of scale and shift are sums over examples and positions, for each channel. No two threads add to one number,
+// so the result is the same at every run: a block goes through a fixed stretch of the examples, with two sums in shared memory
+// for each slot and channel; then the slots are added up, and the host adds up the stretches, d (stretches, 2, C).
+extern "C" __global__ void backward(
+    const real* g, const real* x, const real* affine, real* dx, real* d, int N, int P, int C, int groups, int stretches,
+    real eps, int activation
 ) {
     extern __shared__ real sums[];  // (slots, 2, width)
     const Slab slab(P, C, groups, blockIdx.x % groups);
     const int stretch = blockIdx.x / groups, width = slab.width;
     real* own = sums + 2 * width * slab.slot - slab.first;  // own[c] and own[width + c]
     FOR_EACH_CHANNEL(slab, c) own[c] = own[width + c] = 0;
-    const int last = (long long)N * (stretch + 1) / stretches;
-    for (int n = (long long)N * stretch / stretches; n < last; ++n) {
-        const long long example = (long long)n * P * C;
-        const Statistics s = statistics_of(x + example, slab, eps);
+    const int first = (long long)N * stretch / stretches, last = (long long)N * (stretch + 1) / stretches;
+    const long long example = (long long)first * P * C;
+    g += example, x += example, dx += example;
+    for (int n = first; n < last; ++n, g += P * C, x += P * C, dx += P * C) {
+        const Statistics s = statistics_of(x, slab, eps);
+        real sum_h = 0, sum_hx = 0;
         FOR_EACH_CHANNEL(slab, c) {
-            real sum_g = 0, sum_gx = 0;
+            real sum = 0, sum_x = 0;
             FOR_EACH_POSITION(slab, p) {
-                sum_g += g[example + p * C + c];
-                sum_gx += g[example + p * C + c] * (x[example + p * C + c] - s.mean);
+                const real x_hat = (x[p * C + c] - s.mean) * s.root;
+                const real dz = gradient_of(activation, g[p * C + c], affine[c] * x_hat + affine[C + c]);
+                sum += dz;
+                sum_x += dz * x_hat;
             }
-            own[c] += sum_gx * s.root;
-            own[width + c] += sum_g;
+            own[c] += sum_x;
+            own[width + c] += sum;
+            sum_h += affine[c] * sum;
+            sum_hx += affine[c] * sum_x;
+        }
+        const real mean_h = sum_of_block(sum_h) / slab.numbers(), mean_hx = sum_of_block(sum_hx) / slab.numbers();
+        FOR_EACH_CHANNEL(slab, c) FOR_EACH_POSITION(slab, p) {
+            const real x_hat = (x[p * C + c] - s.mean) * s.root;
+            const real dz = gradient_of(activation, g[p * C + c], affine[c] * x_hat + affine[C + c]);
+            dx[p * C + c] = s.root * (affine[c] * dz - mean_h - x_hat * mean_hx);
         }
     }
-    __syncthreads();
+    // (All own sums are there: the sums over the block have waited for them.)
     for (int i = threadIdx.x; i < 2 * width; i += blockDim.x) {
         real sum = 0;
         for (int slot = 0; slot < slab.slots; ++slot) sum += sums[2 * width * slot + i];

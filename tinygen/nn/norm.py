@@ -39,9 +39,7 @@ class LayerNorm:
         """ValueError unless the last axis of x has length d."""
         d = self.scale.shape[0]
         require_last_axis("LayerNorm", x, d, "it normalises features, which come last")
-        positions = ops.reshape(x, shape=(math.prod(x.shape[:-1]), 1, d))
-        y = ops.group_norm(positions, ops.stack(self.scale, self.shift), groups=1, eps=self.eps)
-        return ops.reshape(y, shape=tuple(x.shape))
+        return ops.layer_norm(x, ops.stack(self.scale, self.shift), eps=self.eps)
 
 
 @module
@@ -60,14 +58,14 @@ class GroupNorm:
             raise ValueError(f"GroupNorm: {channels} channels cannot be cut into {groups} equal groups")
         return cls(ones(rng, (channels,)), zeros(rng, (channels,)), groups, eps)
 
-    def __call__(self, x):
-        """ValueError unless x is (N, ..., C)."""
+    def __call__(self, x, activation=None):
+        """activation(y), at the cost of y for ops.relu and ops.silu. ValueError unless x is (N, ..., C)."""
         channels = self.scale.shape[0]
         require_last_axis("GroupNorm", x, channels, "images are channels last, (N, H, W, C)")
         if len(x.shape) < 2:
             raise ValueError(f"GroupNorm: x has shape {tuple(x.shape)}, but the first axis is the batch; give x[None]")
         positions = ops.reshape(x, shape=(x.shape[0], math.prod(x.shape[1:-1]), channels))
-        y = ops.group_norm(positions, ops.stack(self.scale, self.shift), groups=self.groups, eps=self.eps)
+        y = ops.group_norm(positions, ops.stack(self.scale, self.shift), self.groups, self.eps, activation)
         return ops.reshape(y, shape=tuple(x.shape))
 
 
