@@ -9,6 +9,11 @@ a row: what they read lies side by side, (b, c) counted as one index, so a run o
 
 im2col, as in conv2d/cpu.py, writes every number of x once for each tap before BLAS reads it.
 
+A relu before the convolution, y = conv(max(X, 0)), takes place on the way into the frame; and its derivative, where dx is
+written. Alone, each would read and write an image once more.
+
+Channels out that no tile divides are covered by tiles of which the last overlaps the one before: both make the same sums.
+
 With fewer channels out than a register is wide, the sums over channels come first, all taps of a pixel side by side as if they
 were channels; then each is added to the output it belongs to (`spread`).
 
@@ -16,47 +21,55 @@ Images are divided among threads. The gradient for w is a sum over images: of fi
 that this number changes no bit of the result.
 """
 
-import math
 from functools import lru_cache
 
 import numpy as np
 
-from .jit import jit
+from .jit import inline, jit
 from .threads import in_parts
-from .tiles import FAST, NARROW, ROWS, pixel_sums, plain, product, row_sums, tile_for, width_for
+from .tiles import FAST, HALF, cover, pixel_sums, plain, product, row_sums, tile_for, width_for
 
 GROUPS, GROUPED_BYTES = 16, 1 << 20  # of images, for the gradient of w: as many as have sums of a megabyte in all
 
 
 def suits(x, w, channels_out):
     """Whether this file is the fast way: float32, and enough output channels to fill half a register."""
-    return FAST and x.dtype == w.dtype == np.float32 and 2 * channels_out >= NARROW and x.size > 0 and w.size > 0
+    return FAST and x.dtype == w.dtype == np.float32 and channels_out >= HALF and x.size > 0 and w.size > 0
 
 
-def convolve(x, w, taps, stride, padding, size, bias=None):
-    """y (N, *size, O) for x (N, H, W, C), w (T, C, O), T taps ((a, b), ...), padding (py, px) of zeros before x, bias (O,)."""
+def convolve(x, w, taps, stride, padding, size, bias=None, relu=False, seen=None):
+    """y (N, *size, O) for x (N, H, W, C), w (T, C, O), T taps ((a, b), ...), padding (py, px) of zeros before x, bias (O,).
+
+    With relu, of max(x, 0) in place of x; and where seen (as y) is not above 0, y is 0.
+    """
     y = np.empty((x.shape[0], *size, w.shape[2]), np.float32)
-    convolve_into(y, (0, 0), (1, 1), x, w, taps, stride, padding, bias)
+    convolve_into(y, (0, 0), (1, 1), x, w, taps, stride, padding, bias, relu, seen)
     return y
 
 
-def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None):
-    """The same, written to y[:, first[0] :: every[0], first[1] :: every[1]]."""
+def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None, relu=False, seen=None):
+    """The same, written to y[:, first[0] :: every[0], first[1] :: every[1]]; seen is as all of y."""
     N, H, W, C = x.shape
     size = tuple(len(range(f, n, e)) for f, n, e in zip(first, y.shape[1:3], every))
     if 0 in size or 0 in y.shape:
         return
+    seen, masked = (y, False) if seen is None else (plain(seen), True)
     if len(taps) == 1 and stride == every == (1, 1) and size == (H, W) and taps[0] == padding:
         rows = _rows_at_once(H, W * C)  # a pixel for a pixel: so rows may be joined into long ones
-        x, y, taps, padding = x.reshape(-1, 1, rows * W, C), y.reshape(-1, 1, rows * W, w.shape[2]), ((0, 0),), (0, 0)
-        size = (1, rows * W)
-    rows, columns, frame = _frame(x.shape[1:3], size, taps, stride, padding)
-    bias = np.zeros((1, 1, y.shape[3])) if bias is None else bias.reshape(1, 1, -1)
-    x, w, bias, tile = plain(x), pack_weights(w), pack_weights(bias), tile_for(size[1])
-    places = rows, columns, *frame, *padding, *stride
+        x, taps, padding, size = x.reshape(-1, 1, rows * W, C), ((0, 0),), (0, 0), (1, rows * W)
+        y, seen = (image.reshape(-1, 1, rows * W, w.shape[2]) for image in (y, seen))
+    *_, frame = _frame(x.shape[1:3], size, taps, stride, padding)
+    rows, columns = _stretches(taps)
+    w = w.reshape(len(rows), -1, w.shape[2])
+    bias = np.zeros(y.shape[3], np.float32) if bias is None else plain(bias)
+    places, tile = (rows, columns, *frame, *padding, *stride), tile_for(size[1])
+    x, shape, blocks = plain(x), w.shape[:2], cover(w.shape[2])
+    w = pack(w, blocks)
 
     def images(a, b):
-        _convolve(x[a:b], w, bias, *places, y[a:b], *first, *every, *size, tile)
+        _convolve(
+            x[a:b], relu, w, *shape, *blocks, bias, *places, y[a:b], *first, *every, *size, tile, seen[a:b], masked
+        )  # fmt: skip
 
     in_parts(images, len(x), len(x) * size[0] * size[1] * w.size)
 
@@ -69,38 +82,39 @@ def suits_spread(g, w, channels_out):
 def spread(g, w, size, stride, padding):
     r"""dx (N, *size, C) for g (N, H', W', O), w (kh, kw, C, O): dx[n, i sy + a - py, j sx + b - px] += w[a, b] g[n, i, j]."""
     (kh, kw, C, O), columns = w.shape, g.shape[2]
-    across = pack_weights(w.reshape(1, kh * kw * C, O).swapaxes(1, 2))  # from a pixel of g to what it gives through each tap
+    across = np.zeros((1, O, -(-kh * kw * C // HALF) * HALF), np.float32)  # from a pixel of g to what it gives through each tap
+    across[0, :, : kh * kw * C] = w.reshape(kh * kw * C, O).T
+    blocks = cover(across.shape[2])
+    packed = pack(across, blocks)
     g, dx, tile = plain(g), np.zeros((len(g), *size, C), np.float32), tile_for(columns)
 
     def images(first, last):
-        _spread(g[first:last], across, kh, kw, *stride, *padding, dx[first:last], tile)
+        _spread(g[first:last], packed, *blocks, kh, kw, *stride, *padding, dx[first:last], tile)
 
     in_parts(images, len(g), g.size * kh * kw * C)
     return dx
 
 
-def weight_gradient(x, g, taps, stride, padding):
-    """dw (T, C, O) for x (N, H, W, C), g (N, H', W', O) and T taps; those that follow one another in a row cost least."""
+def weight_gradient(x, g, taps, stride, padding, relu=False):
+    """dw (T, C, O) for x (N, H, W, C), g (N, H', W', O) and T taps; those that follow one another in a row cost least.
+
+    With relu, of max(x, 0) in place of x.
+    """
     C, O = x.shape[3], g.shape[3]
     *_, frame = _frame(x.shape[1:3], g.shape[1:3], taps, stride, padding)
-    rows, columns, lengths = runs = _runs(taps) * np.array([[1], [1], [C]])
-    rounded = -(-lengths // ROWS) * ROWS
-    block = width_for(O)
-    if O % block:
-        g = np.pad(g, ((0, 0), (0, 0), (0, 0), (0, -O % block)))
-    x, g, N = plain(x), plain(g), len(x)
-    shape = -(-O // block), int(rounded.sum()), block
-    groups = max(1, min(N, GROUPS, GROUPED_BYTES // (4 * math.prod(shape))))
-    d = np.zeros((groups, *shape), np.float32)
+    runs = _runs(taps) * np.array([[1], [1], [C]])
+    x, g, N, blocks, height = plain(x), plain(g), len(x), cover(O), len(taps) * C
+    size = height * int(blocks[1].sum())
+    groups = max(1, min(N, GROUPS, GROUPED_BYTES // (4 * size)))
+    d = np.zeros((groups, size), np.float32)
 
     def images(first, last):
         for i in range(first, last):
             group = slice(N * i // groups, N * (i + 1) // groups)
-            _weight_gradient(x[group], g[group], *runs, rounded, *frame, *padding, *stride, d[i])
+            _weight_gradient(x[group], relu, g[group], *runs, *frame, *padding, *stride, *blocks, d[i])
 
     in_parts(images, groups, g[..., 0].size * d[0].size)
-    used = np.concatenate([np.arange(length) < n for n, length in zip(lengths, rounded)])
-    return d.sum(axis=0).transpose(1, 0, 2)[used].reshape(len(taps), C, -1)[:, :, :O]
+    return unpack(d.sum(axis=0), blocks, (len(taps), C, O))
 
 
 def _rows_at_once(H, row):
@@ -117,6 +131,13 @@ def _frame(image, size, taps, stride, padding):
 
 
 @lru_cache(None)
+def _stretches(taps):
+    """Where to begin reading: at each run if all are equally long, for what a run reads lies side by side; else at each tap."""
+    rows, columns, lengths = _runs(taps)
+    return (rows, columns) if len(set(lengths.tolist())) == 1 else np.array(taps, np.int64).T.copy()
+
+
+@lru_cache(None)
 def _runs(taps):
     """Taps in stretches of neighbours: arrays of the row and column of the first, and the length, (3, runs)."""
     runs = []
@@ -126,6 +147,23 @@ def _runs(taps):
         else:
             runs.append([a, b, 1])
     return np.array(runs, np.int64).T.copy()
+
+
+def pack(w, blocks):
+    """w (taps, C, O) as (taps, C, width) for each block of those that cover O: the weights of a tile side by side."""
+    if blocks.shape[1] == 1:
+        return plain(w).reshape(-1)
+    return np.concatenate([w[:, :, first : first + width] for first, width in blocks.T.tolist()], axis=None)
+
+
+def unpack(packed, blocks, shape):
+    """The same back."""
+    w, at = np.empty(shape, np.float32), 0
+    for first, width in blocks.T.tolist():
+        part = w[:, :, first : first + width]
+        part[:] = packed[at : at + part.size].reshape(part.shape)
+        at += part.size
+    return w
 
 
 def pack_weights(w):
@@ -140,97 +178,93 @@ def pack_weights(w):
 
 
 @jit
-def _convolve(x, w, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, every_i, every_j, rows, columns, tile):
+def _convolve(
+    x, relu, w, T, K, starts, widths, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, every_i, every_j, rows, columns,
+    tile, seen, masked,
+):  # fmt: skip
     N, H, W, C = x.shape
-    blocks, T, _, width = w.shape
     O = y.shape[3]
-    framed = Hp != H or Wp != W or py > 0 or px > 0
+    framed = relu or Hp != H or Wp != W or py > 0 or px > 0
     frame = np.zeros(Hp * Wp * C if framed else 1, np.float32)
     offsets = np.empty(T, np.int64)
     for t in range(T):
         offsets[t] = (a[t] * Wp + b[t]) * C
-    aside = np.empty(tile * width, np.float32)
-    y_step = every_j * O
+    at = offsets.ctypes.data
     for n in range(N):
         source = frame.ctypes.data if framed else x[n].ctypes.data
         if framed:
-            fill_frame(frame, x[n], Wp, py, px)
-        for k in range(blocks):
-            here = min(width, O - k * width)
-            weights, start = w[k].ctypes.data, bias[k].ctypes.data
-            for i in range(rows):
-                target = y[n, first_i + i * every_i, first_j:, k * width :].ctypes.data
-                j = 0
-                while True:
-                    pixels, at = source + 4 * ((i * sy * Wp + j * sx) * C), offsets.ctypes.data
-                    if here == width:
-                        pixel_sums(tile, width, pixels, at, T, C, sx * C, weights, start, target + 4 * j * y_step, y_step)
-                    else:
-                        pixel_sums(tile, width, pixels, at, T, C, sx * C, weights, start, aside.ctypes.data, width)
-                        for p in range(tile):
-                            for o in range(here):
-                                y[n, first_i + i * every_i, first_j + (j + p) * every_j, k * width + o] = aside[p * width + o]
-                    if j + tile >= columns:
-                        break
-                    j = min(j + tile, columns - tile)  # the last tile of a row may overlap the one before
+            fill_frame(frame, x[n], Wp, py, px, relu)
+        for i in range(rows):
+            row, weights = first_i + i * every_i, w.ctypes.data
+            for k in range(starts.size):
+                start = bias[starts[k] :].ctypes.data
+                pixels, target = source + 4 * i * sy * Wp * C, y[n, row, first_j:, starts[k] :].ctypes.data
+                pixel_sums(tile, widths[k], columns, pixels, at, T, K, sx * C, weights, start, target, every_j * O)
+                weights += 4 * T * K * widths[k]
+            if masked:
+                for j in range(first_j, y.shape[2], every_j):
+                    hide(y[n, row, j], seen[n, row, j])
 
 
 @jit
-def _weight_gradient(x, g, a, b, length, rounded, Hp, Wp, py, px, sy, sx, d):
+def _weight_gradient(x, relu, g, a, b, length, Hp, Wp, py, px, sy, sx, starts, widths, d):
     N, H, W, C = x.shape
     _, rows, columns, O = g.shape
-    blocks, _, width = d.shape
-    framed = Hp != H or Wp != W or py > 0 or px > 0 or C % ROWS > 0
-    frame = np.zeros(Hp * Wp * C + ROWS, np.float32)  # a tile's last rows may lie beyond the last tap: these sums are not used
+    framed = relu or Hp != H or Wp != W or py > 0 or px > 0
+    frame = np.zeros(Hp * Wp * C if framed else 1, np.float32)
     for n in range(N):
         source = frame.ctypes.data if framed else x[n].ctypes.data
         if framed:
-            fill_frame(frame, x[n], Wp, py, px)
+            fill_frame(frame, x[n], Wp, py, px, relu)
         for i in range(0, rows, 4):  # of a few rows, the numbers stay in the first-level cache for all tiles
-            here = min(4, rows - i)
-            for k in range(blocks):
-                gradient, row = g[n, i, :, k * width :].ctypes.data, 0
+            here, sums = min(4, rows - i), d.ctypes.data
+            for k in range(starts.size):
+                gradient, width = g[n, i, :, starts[k] :].ctypes.data, widths[k]
                 for r in range(a.size):
-                    pixels = source + 4 * (((i * sy + a[r]) * Wp + b[r]) * C)
-                    for first in range(0, length[r], ROWS):
-                        sums = d[k, row + first].ctypes.data
-                        start, x_row, g_row = pixels + 4 * first, sy * Wp * C, columns * O
-                        row_sums(width, start, x_row, sx * C, gradient, g_row, O, here, columns, sums, width)
-                    row += rounded[r]
+                    pixels, steps = source + 4 * (((i * sy + a[r]) * Wp + b[r]) * C), (sy * Wp * C, sx * C)
+                    row_sums(length[r], width, pixels, *steps, gradient, columns * O, O, here, columns, sums, width)
+                    sums += 4 * length[r] * width
 
 
 @jit
-def fill_frame(frame, image, Wp, py, px):
-    """Copy an image (H, W, C) into its frame, which is flat; around it the zeros stay."""
+def fill_frame(frame, image, Wp, py, px, relu):
+    """Copy an image (H, W, C) into its frame, which is flat, or of it max(image, 0); around it the zeros stay."""
     H, W, C = image.shape
     numbers = image.reshape(H, W * C)
     for i in range(H):
         first = ((i + py) * Wp + px) * C
-        frame[first : first + W * C] = numbers[i]
+        row = frame[first : first + W * C]
+        if relu:
+            for k in range(row.size):
+                row[k] = max(numbers[i, k], np.float32(0))
+        else:
+            row[:] = numbers[i]
+
+
+@inline
+def hide(y, seen):
+    """Make y 0 where `seen` is not above 0."""
+    for o in range(y.size):
+        y[o] = y[o] if seen[o] > np.float32(0) else np.float32(0)
 
 
 @jit
-def _spread(g, across, kh, kw, sy, sx, py, px, dx, tile):
+def _spread(g, w, starts, widths, kh, kw, sy, sx, py, px, dx, tile):
     N, rows, columns, O = g.shape
     _, H, W, C = dx.shape
-    blocks, _, _, width = across.shape
-    given = np.empty((blocks, columns, width), np.float32)  # by the pixels of a row, through all taps
+    given = np.empty((columns, starts[-1] + widths[-1]), np.float32)  # by the pixels of a row, through all taps
     for n in range(N):
         for i in range(rows):
-            for k in range(blocks):
-                j = 0
-                while True:
-                    pixels, sums = g[n, i, j:].ctypes.data, given[k, j:].ctypes.data
-                    product(tile, width, pixels, O, O, across[k].ctypes.data, sums, width)
-                    if j + tile >= columns:
-                        break
-                    j = min(j + tile, columns - tile)
+            weights = w.ctypes.data
+            for k in range(starts.size):
+                sums = given[:, starts[k] :].ctypes.data
+                product(tile, widths[k], columns, g[n, i].ctypes.data, O, O, weights, sums, given.shape[1])
+                weights += 4 * O * widths[k]
             for a in range(max(0, py - i * sy), min(kh, H + py - i * sy)):
                 target = dx[n, i * sy + a - py]
                 for b in range(kw):
                     first, last = max(0, -((b - px) // sx)), min(columns, (W - 1 + px - b) // sx + 1)
                     for c in range(C):
-                        block, tap = divmod((a * kw + b) * C + c, width)
-                        source = given[block, :, tap]
+                        source = given[:, (a * kw + b) * C + c]
                         for j in range(first, last):
                             target[j * sx + b - px, c] += source[j]

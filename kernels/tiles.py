@@ -15,6 +15,8 @@ The last part of the file holds the tiles that exist, and the choice among them.
 w cut into blocks as wide as a tile (`product`; see flash.py and winograd.py), and d += x^T g.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, config, types
@@ -28,71 +30,43 @@ WIDTH = 16 if FEATURES.get("avx512f") else 8  # float32 numbers in a vector regi
 FAST = FEATURES.get("fma", False) and config.CPU_NAME is None
 
 INTEGER, NUMBER = ir.IntType(64), ir.FloatType()
-VECTOR, INDICES = ir.VectorType(NUMBER, WIDTH), ir.VectorType(ir.IntType(32), WIDTH)
 
 
-def pixel_tile(P, V):
-    """A function for Numba code: (x, offsets, taps, channels, step, w, bias, y, y_step), all integers, five of them addresses.
+def pixel_tile(P, V, width=WIDTH):
+    """A function for Numba code: (columns, x, offsets, taps, channels, step, w, bias, y, y_step), integers, five addresses.
 
-    offsets (taps,) int64, w (taps, channels, V * WIDTH) and bias (V * WIDTH) are contiguous, and so is a pixel of y.
+    As many tiles as it takes for a row of `columns` pixels, P or more; the last may overlap the one before. offsets (taps,)
+    int64, w (taps, channels, V * width) and bias (V * width) are contiguous, and so is a pixel of y.
     """
 
     @intrinsic
-    def tile(typing, x, offsets, taps, channels, step, w, bias, y, y_step):
+    def tile(typing, columns, x, offsets, taps, channels, step, w, bias, y, y_step):
         def generate(context, builder, signature, arguments):
-            x, offsets, taps, channels, step, w, bias, y, y_step = arguments
-            code = Code(builder)
-            start = [code.load(bias, WIDTH * v) for v in range(V)]
-            with code.loop(taps, [*start * P, w, offsets]) as over_taps:
-                *sums, w_row, offset = over_taps.values
-                first = code.number(x, code.integer_at(offset))
-                # every third pixel has an address of its own, and those after it are one and two steps further: few registers
-                thirds = [code.number(first, code.times(step, p)) for p in range(0, P, 3)]
-                with code.loop(channels, [*sums, w_row, *thirds]) as over_channels:
-                    sums, w_row, thirds = _cut(over_channels.values, P * V, 1)
-                    row = [code.load(w_row[0], WIDTH * v) for v in range(V)]
-                    for p in range(P):
-                        pixel = code.spread(code.number(thirds[p // 3], code.times(step, p % 3)))
-                        sums[p * V : (p + 1) * V] = code.add_products(pixel, row, sums[p * V : (p + 1) * V])
-                    over_channels.next([*sums, code.number(w_row[0], WIDTH * V), *(code.number(a, 1) for a in thirds)])
-                sums, w_row, _ = _cut(over_channels.last, P * V, 1)
-                over_taps.next([*sums, w_row[0], code.bytes(offset, 8)])
-            for p in range(P):
-                pixel = code.number(y, code.times(y_step, p))
-                for v in range(V):
-                    code.store(over_taps.last[p * V + v], pixel, WIDTH * v)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 9), generate
-
-    return tile
-
-
-def weight_tile(I, V):
-    """A function for Numba code: (x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step), all integers, three addresses.
-
-    x_row and x_step lead from row to row and from pixel to pixel, and so for g; d_step leads from row to row of the tile.
-    """
-
-    @intrinsic
-    def tile(typing, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
-        def generate(context, builder, signature, arguments):
-            x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step = arguments
-            code = Code(builder)
-            places = [(code.number(d, code.times(d_step, i)), WIDTH * v) for i in range(I) for v in range(V)]
-            with code.loop(rows, [*(code.load(*place) for place in places), x, g]) as over_rows:
-                *_, x_first, g_first = over_rows.values
-                with code.loop(columns, over_rows.values) as over_columns:
-                    *sums, x, g = over_columns.values
-                    row = [code.load(g, WIDTH * v) for v in range(V)]
-                    for i in range(I):
-                        pixel = code.spread(code.number(x, i))
-                        sums[i * V : (i + 1) * V] = code.add_products(pixel, row, sums[i * V : (i + 1) * V])
-                    over_columns.next([*sums, code.number(x, x_step), code.number(g, g_step)])
-                sums = over_columns.last[: I * V]
-                over_rows.next([*sums, code.number(x_first, x_row), code.number(g_first, g_row)])
-            for value, place in zip(over_rows.last, places):
-                code.store(value, *place)
+            columns, x, offsets, taps, channels, step, w, bias, y, y_step = arguments
+            code = Code(builder, width)
+            start = [code.load(bias, width * v) for v in range(V)]
+            with code.loop(code.quotient(columns, P), []) as over_tiles:
+                first = code.least(code.times(over_tiles.turn, P), code.bytes(columns, -P))
+                x, y = (code.ahead(address, builder.mul(first, s)) for address, s in ((x, step), (y, y_step)))
+                with code.loop(taps, [*start * P, w, offsets]) as over_taps:
+                    *sums, w_row, offset = over_taps.values
+                    pixel = code.ahead(x, code.integer_at(offset))
+                    # every third pixel has an address of its own, those after it are one and two steps further: few registers
+                    thirds = [code.ahead(pixel, code.times(step, p)) for p in range(0, P, 3)]
+                    with code.loop(channels, [*sums, w_row, *thirds]) as over_channels:
+                        sums, w_row, thirds = _cut(over_channels.values, P * V, 1)
+                        row = [code.load(w_row[0], width * v) for v in range(V)]
+                        for p in range(P):
+                            number = code.spread(code.ahead(thirds[p // 3], code.times(step, p % 3)))
+                            sums[p * V : (p + 1) * V] = code.add_products(number, row, sums[p * V : (p + 1) * V])
+                        over_channels.next([*sums, code.ahead(w_row[0], width * V), *(code.ahead(a, 1) for a in thirds)])
+                    sums, w_row, _ = _cut(over_channels.last, P * V, 1)
+                    over_taps.next([*sums, w_row[0], code.bytes(offset, 8)])
+                for p in range(P):
+                    pixel = code.ahead(y, code.times(y_step, p))
+                    for v in range(V):
+                        code.store(over_taps.last[p * V + v], pixel, width * v)
+                over_tiles.next([])
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 10), generate
@@ -100,22 +74,66 @@ def weight_tile(I, V):
     return tile
 
 
-class Code:
-    """The few instructions that the tiles are made of. Addresses are integers."""
+def weight_tile(I, V, width=WIDTH):
+    """A function for Numba code: (tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step); three are addresses.
 
-    def __init__(self, builder):
-        self.builder = builder
+    That many tiles, each I rows further. x_row and x_step lead from row to row of the image and from pixel to pixel, and so for
+    g; d_step leads from row to row of the tile.
+    """
+
+    @intrinsic
+    def tile(typing, tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+        def generate(context, builder, signature, arguments):
+            tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step = arguments
+            code = Code(builder, width)
+            with code.loop(tiles, [x, d]) as over_tiles:
+                x, d = over_tiles.values
+                places = [(code.ahead(d, code.times(d_step, i)), width * v) for i in range(I) for v in range(V)]
+                with code.loop(rows, [*(code.load(*place) for place in places), x, g]) as over_rows:
+                    *_, x_first, g_first = over_rows.values
+                    with code.loop(columns, over_rows.values) as over_columns:
+                        *sums, pixel, gradient = over_columns.values
+                        row = [code.load(gradient, width * v) for v in range(V)]
+                        for i in range(I):
+                            number = code.spread(code.ahead(pixel, i))
+                            sums[i * V : (i + 1) * V] = code.add_products(number, row, sums[i * V : (i + 1) * V])
+                        over_columns.next([*sums, code.ahead(pixel, x_step), code.ahead(gradient, g_step)])
+                    sums = over_columns.last[: I * V]
+                    over_rows.next([*sums, code.ahead(x_first, x_row), code.ahead(g_first, g_row)])
+                for value, place in zip(over_rows.last, places):
+                    code.store(value, *place)
+                over_tiles.next([code.ahead(x, I), code.ahead(d, code.times(d_step, I))])
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 11), generate
+
+    return tile
+
+
+class Code:
+    """The few instructions that the tiles are made of, for vectors of so many numbers. Addresses are integers."""
+
+    def __init__(self, builder, width=WIDTH):
+        self.builder, self.vector = builder, ir.VectorType(NUMBER, width)
+        self.firsts = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
         self.multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{WIDTH}f32"
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{width}f32"
         )
 
     def times(self, step, n):
         return self.builder.mul(step, INTEGER(n))
 
+    def quotient(self, n, step):
+        """n / step, rounded up."""
+        return self.builder.udiv(self.builder.add(n, INTEGER(step - 1)), INTEGER(step))
+
+    def least(self, a, b):
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
+
     def bytes(self, address, n):
         return self.builder.add(address, INTEGER(n))
 
-    def number(self, address, n):
+    def ahead(self, address, n):
         """The address n float32 numbers further."""
         n = INTEGER(n) if isinstance(n, int) else n
         return self.builder.add(address, self.builder.shl(n, INTEGER(2)))
@@ -130,14 +148,14 @@ class Code:
         self.builder.store(vector, self._vector(address, n), align=4)
 
     def _vector(self, address, n):
-        return self.builder.inttoptr(self.number(address, n), VECTOR.as_pointer())
+        return self.builder.inttoptr(self.ahead(address, n), self.vector.as_pointer())
 
     def spread(self, address):
         """A register full of the number at that address."""
         number = self.builder.load(self.builder.inttoptr(address, NUMBER.as_pointer()))
-        empty = ir.Constant(VECTOR, ir.Undefined)
+        empty = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(empty, number, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(first, empty, ir.Constant(INDICES, [0] * WIDTH))
+        return self.builder.shuffle_vector(first, empty, self.firsts)
 
     def add_products(self, a, row, sums):
         return [self.builder.call(self.multiply_add, [a, b, s]) for b, s in zip(row, sums)]
@@ -187,23 +205,42 @@ def _cut(values, *lengths):
 
 # The tiles that exist
 
-NARROW, WIDE = WIDTH, 2 * WIDTH  # sums of a tile for each pixel
-ROWS = 8  # of a weight_tile
+WIDE, NARROW, HALF = 2 * WIDTH, WIDTH, WIDTH // 2  # sums of a tile for each pixel: two registers of them, one, half a one
 # Pixels of a tile: what divides the widths of images that are halved from 28, 32 or 64. With AVX-512 there are 32 registers,
 # enough for 14 x 2 sums; before, 16, enough for 6 x 2.
 PIXELS = (14, 8, 7, 4, 1) if WIDTH == 16 else (6, 5, 4, 3, 1)
+ROWS, FEW = 8, 3  # of a weight_tile, and for what is left; three taps in a row are 3 numbers of an image with one channel
 
 wide_a, wide_b, wide_c, wide_d, wide_e = (pixel_tile(p, 2) for p in PIXELS)
 narrow_a, narrow_b, narrow_c, narrow_d, narrow_e = (pixel_tile(p, 1) for p in PIXELS)
-wide_rows, narrow_rows = weight_tile(ROWS, 2), weight_tile(ROWS, 1)
+half_a, half_b, half_c, half_d, half_e = (pixel_tile(p, 1, HALF) for p in PIXELS)
+wide_rows, wide_few, wide_one = (weight_tile(i, 2) for i in (ROWS, FEW, 1))
+narrow_rows, narrow_few, narrow_one = (weight_tile(i, 1) for i in (ROWS, FEW, 1))
+half_rows, half_few, half_one = (weight_tile(i, 1, HALF) for i in (ROWS, FEW, 1))
 
 NO_OFFSET, NO_BIAS = np.zeros(1, np.int64), np.zeros(WIDE, np.float32)
 
 
 def tile_for(columns):
-    """The tile that computes the fewest pixels of a row, twice or not; single pixels, which are slow, only if there must be."""
+    """The tile that computes the fewest pixels of a row, repeats counted; single pixels, which are slow, only if it must be."""
     fitting = [p for p in PIXELS if p <= columns]
     return min(fitting[:-1] or fitting, key=lambda p: (-(-columns // p) * p, -p))
+
+
+@lru_cache(None)
+def cover(O, widths=(WIDE, NARROW, HALF)):
+    """Where tiles of these widths, each twice the next, begin that together make O sums, and how wide they are: (2, tiles).
+
+    The last one ends at O and may overlap the one before: fewer than the least width is wasted, and nothing lies beyond O.
+    """
+    places, first = [], 0
+    while first < O:
+        rounded = -(-(O - first) // widths[-1]) * widths[-1]
+        width = rounded if rounded in widths and rounded <= O else max(w for w in widths if w <= O - first)
+        first = min(first, O - width)
+        places.append((first, width))
+        first += width
+    return np.array(places, np.int64).T.copy()
 
 
 def plain(x):
@@ -217,41 +254,74 @@ def width_for(O):
 
 
 @jit
-def pixel_sums(tile, width, pixels, at, T, C, step, weights, bias, target, y_step):
+def pixel_sums(tile, width, columns, pixels, at, T, C, step, weights, bias, target, y_step):
     """The pixel_tile of so many pixels and sums; one line for each: Numba caches no function that was given another to call."""
     if width == WIDE:
         if tile == PIXELS[0]:
-            wide_a(pixels, at, T, C, step, weights, bias, target, y_step)
+            wide_a(columns, pixels, at, T, C, step, weights, bias, target, y_step)
         elif tile == PIXELS[1]:
-            wide_b(pixels, at, T, C, step, weights, bias, target, y_step)
+            wide_b(columns, pixels, at, T, C, step, weights, bias, target, y_step)
         elif tile == PIXELS[2]:
-            wide_c(pixels, at, T, C, step, weights, bias, target, y_step)
+            wide_c(columns, pixels, at, T, C, step, weights, bias, target, y_step)
         elif tile == PIXELS[3]:
-            wide_d(pixels, at, T, C, step, weights, bias, target, y_step)
+            wide_d(columns, pixels, at, T, C, step, weights, bias, target, y_step)
         else:
-            wide_e(pixels, at, T, C, step, weights, bias, target, y_step)
+            wide_e(columns, pixels, at, T, C, step, weights, bias, target, y_step)
+    elif width == NARROW:
+        if tile == PIXELS[0]:
+            narrow_a(columns, pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[1]:
+            narrow_b(columns, pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[2]:
+            narrow_c(columns, pixels, at, T, C, step, weights, bias, target, y_step)
+        elif tile == PIXELS[3]:
+            narrow_d(columns, pixels, at, T, C, step, weights, bias, target, y_step)
+        else:
+            narrow_e(columns, pixels, at, T, C, step, weights, bias, target, y_step)
     elif tile == PIXELS[0]:
-        narrow_a(pixels, at, T, C, step, weights, bias, target, y_step)
+        half_a(columns, pixels, at, T, C, step, weights, bias, target, y_step)
     elif tile == PIXELS[1]:
-        narrow_b(pixels, at, T, C, step, weights, bias, target, y_step)
+        half_b(columns, pixels, at, T, C, step, weights, bias, target, y_step)
     elif tile == PIXELS[2]:
-        narrow_c(pixels, at, T, C, step, weights, bias, target, y_step)
+        half_c(columns, pixels, at, T, C, step, weights, bias, target, y_step)
     elif tile == PIXELS[3]:
-        narrow_d(pixels, at, T, C, step, weights, bias, target, y_step)
+        half_d(columns, pixels, at, T, C, step, weights, bias, target, y_step)
     else:
-        narrow_e(pixels, at, T, C, step, weights, bias, target, y_step)
+        half_e(columns, pixels, at, T, C, step, weights, bias, target, y_step)
 
 
 @jit
-def product(tile, width, x, step, C, w, y, y_step):
-    r"""y[p, o] = \sum_c x[p step + c] w[c, o] for the pixels and the width of a tile."""
-    pixel_sums(tile, width, x, NO_OFFSET.ctypes.data, 1, C, step, w, NO_BIAS.ctypes.data, y, y_step)
+def product(tile, width, columns, x, step, C, w, y, y_step):
+    r"""y[p, o] = \sum_c x[p step + c] w[c, o] for so many pixels, as many as a tile or more, and the width of a tile."""
+    pixel_sums(tile, width, columns, x, NO_OFFSET.ctypes.data, 1, C, step, w, NO_BIAS.ctypes.data, y, y_step)
 
 
 @jit
-def row_sums(width, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
-    """The weight_tile of that width."""
-    if width == WIDE:
-        wide_rows(x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-    else:
-        narrow_rows(x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+def row_sums(I, width, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """weight_tiles of that width, one after another, for any number I of rows: tall ones, and what is left by low ones."""
+    n = I // ROWS
+    if n > 0:
+        if width == WIDE:
+            wide_rows(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        elif width == NARROW:
+            narrow_rows(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        else:
+            half_rows(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        x, d = x + 4 * n * ROWS, d + 4 * n * ROWS * d_step
+    n = I % ROWS // FEW
+    if n > 0:
+        if width == WIDE:
+            wide_few(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        elif width == NARROW:
+            narrow_few(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        else:
+            half_few(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        x, d = x + 4 * n * FEW, d + 4 * n * FEW * d_step
+    n = I % ROWS % FEW
+    if n > 0:
+        if width == WIDE:
+            wide_one(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        elif width == NARROW:
+            narrow_one(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+        else:
+            half_one(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)

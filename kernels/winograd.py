@@ -43,24 +43,20 @@ see it, and of up to 3 more in each direction. Infinity, and numbers beyond 1e35
 hidden, and never leaves its image; but whoever needs borders between pixels must sum directly, as masked_conv2d does.
 """
 
-import math
-
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .direct import fill_frame
-from .jit import jit
+from .direct import fill_frame, pack, unpack
+from .jit import inline, jit
 from .threads import in_parts
-from .tiles import FAST, NO_BIAS, NO_OFFSET, PIXELS, ROWS, VECTOR, WIDE, WIDTH, Code, pixel_sums, plain, row_sums, tile_for
+from .tiles import FAST, HALF, NARROW, NO_BIAS, NO_OFFSET, PIXELS, Code, cover, pixel_sums, plain, row_sums, tile_for
 
-CHANNELS = 32  # with fewer, in or out, the way to the 36 points and back costs more than it saves,
+CHANNELS = 24  # with fewer, in or out, the way to the 36 points and back costs more than it saves,
 TILES = 16  # and with fewer tiles, the way of the weights
 GROUPED_BYTES = 1 << 19  # of a group of tiles: what is multiplied, and what comes out
 GROUPS, SUMMED_BYTES = 16, 1 << 20  # of images, for the gradient of w: as many as have sums of a megabyte in all
-
-G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float32) / np.float32(24)
 
 
 def suits(x, w_shape, padding, dtype):
@@ -72,38 +68,42 @@ def suits(x, w_shape, padding, dtype):
     return full and len(x) * down * across >= TILES and max(padding) <= 2  # beyond, outputs see nothing, and are to be exact
 
 
-def convolve(x, w, padding, bias=None):
-    """y (N, H', W', O) for x (N, H, W, C), w (3, 3, C, O), padding (py, px) of zeros on all sides, bias (O,)."""
+def convolve(x, w, padding, bias=None, relu=False):
+    """y (N, H', W', O) for x (N, H, W, C), w (3, 3, C, O), padding (py, px) of zeros on all sides, bias (O,).
+
+    With relu, of max(x, 0) in place of x.
+    """
     rows, columns, down, across = _sizes(x.shape, padding)
-    (N, *_, C), O = x.shape, w.shape[3]
-    values = _in_blocks(np.matmul(G, np.matmul(G, w.reshape(3, -1)).reshape(6, 3, -1)).reshape(36, C, O))
-    bias = _in_blocks(np.zeros((1, 1, O)) if bias is None else bias.reshape(1, 1, O))
+    (N, *_, C), O, blocks = x.shape, w.shape[3], cover(w.shape[3])
+    values = np.empty((36, C, O), np.float32)
+    _transform_all(plain(w).reshape(9, -1), values.reshape(36, -1), True)
+    values, bias = pack(values, blocks), np.zeros(O, np.float32) if bias is None else plain(bias)
     x, y, tile = plain(x), np.empty((N, rows, columns, O), np.float32), tile_for(max(PIXELS[1], N * down * across))
 
     def images(first, last):
-        _convolve(x[first:last], values, bias[0], *padding, y[first:last], down, across, tile, _group(C + O, tile))
+        _convolve(x[first:last], relu, values, *blocks, bias, *padding, y[first:last], down, across, tile, _group(C + O, tile))
 
     in_parts(images, N, 36 * N * down * across * C * O)
     return y
 
 
-def weight_gradient(x, g, padding):
-    """dw (3, 3, C, O) for x (N, H, W, C), g (N, H', W', O)."""
+def weight_gradient(x, g, padding, relu=False):
+    """dw (3, 3, C, O) for x (N, H, W, C), g (N, H', W', O); with relu, of max(x, 0) in place of x."""
     _, _, down, across = _sizes(x.shape, padding)
-    (N, *_, C), O = x.shape, g.shape[3]
-    x, g = plain(x), plain(g)
-    shape = 36, _rounded(C, ROWS), _rounded(O, WIDE)
-    groups = max(1, min(N, GROUPS, SUMMED_BYTES // (4 * math.prod(shape))))
-    sums = np.zeros((groups, *shape), np.float32)
+    (N, *_, C), O, blocks = x.shape, g.shape[3], cover(g.shape[3])
+    x, g, size = plain(x), plain(g), 36 * C * int(blocks[1].sum())
+    groups = max(1, min(N, GROUPS, SUMMED_BYTES // (4 * size), N * down * across // TILES))
+    sums = np.zeros((groups, size), np.float32)
 
     def images(first, last):
         for i in range(first, last):
             group = slice(N * i // groups, N * (i + 1) // groups)
-            _weight_gradient(x[group], g[group], *padding, down, across, _group(C + O), sums[i])
+            _weight_gradient(x[group], relu, g[group], *padding, down, across, _group(C + O), *blocks, sums[i])
 
     in_parts(images, groups, 36 * N * down * across * C * O)
-    sums = sums.sum(axis=0)[:, :C, :O].reshape(6, 6, C * O)
-    return np.matmul(G.T, np.matmul(G.T, sums).reshape(6, -1)).reshape(3, 3, C, O)
+    dw = np.empty((3, 3, C, O), np.float32)
+    _transform_all(unpack(sums.sum(axis=0), blocks, (36, C, O)).reshape(36, -1), dw.reshape(9, -1), False)
+    return dw
 
 
 def _sizes(shape, padding):
@@ -112,23 +112,9 @@ def _sizes(shape, padding):
     return rows, columns, -(-rows // 4), -(-columns // 4)
 
 
-def _rounded(n, step):
-    return -(-n // step) * step
-
-
 def _group(channels, tile=PIXELS[0]):
     """How many tiles of images are in the cache together: full tiles of the product."""
     return max(1, GROUPED_BYTES // (4 * 36 * tile * channels)) * tile
-
-
-def _in_blocks(w):
-    """(n, C, O) -> (n, blocks, C, WIDE): the weights of a tile side by side, zeros where O ends within it."""
-    n, C, O = w.shape
-    blocks = np.zeros((n, -(-O // WIDE), C, WIDE), np.float32)
-    for k in range(blocks.shape[1]):
-        part = w[:, :, k * WIDE : (k + 1) * WIDE]
-        blocks[:, k, :, : part.shape[2]] = part
-    return blocks
 
 
 def _at_points(d):
@@ -149,7 +135,19 @@ def _of_gradient(g):
     return g[0], s + t, s - t, u + v, u - v, g[3]
 
 
-def _transform(along, n):
+def _of_weights(w):
+    """G w, for three."""
+    s, t, u = w[0] + w[2], w[0] + 4 * w[2], 2 * w[1]
+    return 1 / 4 * w[0], -1 / 6 * (s + w[1]), -1 / 6 * (s - w[1]), 1 / 24 * (t + u), 1 / 24 * (t - u), 1 * w[2]
+
+
+def _to_weights(d):
+    """G^T d."""
+    s, t = d[1] + d[2], d[3] + d[4]
+    return 1 / 4 * d[0] - 1 / 6 * s + 1 / 24 * t, 1 / 6 * (d[2] - d[1]) + 1 / 12 * (d[3] - d[4]), 1 / 6 * (t - s) + d[5]
+
+
+def _transform(along, n, width=NARROW):
     """A function for Numba code: (x, x_row, x_step, y, y_row, y_step), y = M x M^T for n x n registers x, where along(a) = M a.
 
     x and y are addresses; the steps lead from row to row, and from one register's numbers to the next's.
@@ -159,10 +157,10 @@ def _transform(along, n):
     def tile(typing, x, x_row, x_step, y, y_row, y_step):
         def generate(context, builder, signature, arguments):
             x, x_row, x_step, y, y_row, y_step = arguments
-            code = Code(builder)
+            code = Code(builder, width)
 
             def place(start, row, step, i, j):
-                return code.number(start, builder.add(code.times(row, i), code.times(step, j)))
+                return code.ahead(start, builder.add(code.times(row, i), code.times(step, j)))
 
             d = [[Vector(builder, code.load(place(x, x_row, x_step, i, j), 0)) for i in range(n)] for j in range(n)]
             for i, row in enumerate(zip(*map(along, d))):
@@ -188,56 +186,68 @@ class Vector:
         return Vector(self.builder, self.builder.fsub(self.value, other.value, ("contract",)))
 
     def __rmul__(self, number):
-        number = ir.Constant(VECTOR, [float(number)] * WIDTH)
+        number = ir.Constant(self.value.type, [float(number)] * self.value.type.count)
         return Vector(self.builder, self.builder.fmul(number, self.value, ("contract",)))
 
 
-pixels_at_points, gradient_at_points = _transform(_at_points, 6), _transform(_of_gradient, 4)
-outputs_from_points = _transform(_from_points, 6)
+pixels_at_points, half_of_pixels = _transform(_at_points, 6), _transform(_at_points, 6, HALF)
+gradient_at_points, half_of_gradient = _transform(_of_gradient, 4), _transform(_of_gradient, 4, HALF)
+outputs_from_points, half_of_outputs = _transform(_from_points, 6), _transform(_from_points, 6, HALF)
+weights_at_points, weights_from_points = _transform(_of_weights, 3), _transform(_to_weights, 6)
 
 
 @jit
-def _convolve(x, w, bias, py, px, y, down, across, tile, group):
-    (N, _, _, C), blocks = x.shape, w.shape[1]
+def _transform_all(x, y, to_points):
+    """y (36, n) = G x G^T for x (9, n); or back, y (9, n) = G^T x G for x (36, n)."""
+    n = x.shape[1]
+    for first in range(0, n, NARROW):
+        k = min(first, n - NARROW)
+        if to_points:
+            weights_at_points(x[0, k:].ctypes.data, 3 * n, n, y[0, k:].ctypes.data, 6 * n, n)
+        else:
+            weights_from_points(x[0, k:].ctypes.data, 6 * n, n, y[0, k:].ctypes.data, 3 * n, n)
+
+
+@jit
+def _convolve(x, relu, w, starts, widths, bias, py, px, y, down, across, tile, group):
+    (N, _, _, C), O = x.shape, y.shape[3]
     frame, Wp = _frame(x, py, px, down, across)
-    C_step, O_step = -(-C // WIDTH) * WIDTH, blocks * WIDE
-    d, m = np.zeros((36, group, C_step), np.float32), np.empty((36, group, O_step), np.float32)
-    aside = np.empty((4, 4, WIDTH), np.float32)
+    d, m = np.zeros((36, group, C), np.float32), np.empty((36, group, O), np.float32)
+    aside = np.empty((4, 4, NARROW), np.float32)
     for first in range(0, N * down * across, group):
         here = min(group, N * down * across - first)
-        _pixels(x, frame, Wp, py, px, first, here, down, across, d)
+        _pixels(x, relu, frame, Wp, py, px, first, here, down, across, d)
         for e in range(36):
-            for block in range(blocks):
+            block, values = w.ctypes.data, d[e].ctypes.data
+            for k in range(starts.size):
                 # a number at the points (1, 1), and 0 at the others, is that number in every output
-                start = bias[block].ctypes.data if e == 7 else NO_BIAS.ctypes.data
-                weights = w[e, block].ctypes.data
-                for t in range(0, here, tile):
-                    values, sums = d.ctypes.data + 4 * (e * group + t) * C_step, m[e, t, block * WIDE :].ctypes.data
-                    pixel_sums(tile, WIDE, values, NO_OFFSET.ctypes.data, 1, C, C_step, weights, start, sums, O_step)
+                start = bias[starts[k] :].ctypes.data if e == 7 else NO_BIAS.ctypes.data
+                weights, sums = block + 4 * e * C * widths[k], m[e, :, starts[k] :].ctypes.data
+                pixel_sums(tile, widths[k], max(here, tile), values, NO_OFFSET.ctypes.data, 1, C, C, weights, start, sums, O)
+                block += 4 * 36 * C * widths[k]
         for t in range(here):
             n, place = divmod(first + t, down * across)
             _finish(m, t, y[n], 4 * (place // across), 4 * (place % across), aside)
 
 
 @jit
-def _weight_gradient(x, g, py, px, down, across, group, sums):
-    (N, _, _, C), (_, C_rows, O_step) = x.shape, sums.shape
+def _weight_gradient(x, relu, g, py, px, down, across, group, starts, widths, sums):
+    (N, _, _, C), O = x.shape, g.shape[3]
     frame, Wp = _frame(x, py, px, down, across)
-    C_step = -(-C // WIDTH) * WIDTH
-    d, m = np.zeros((36, group, C_step), np.float32), np.zeros((36, group, O_step), np.float32)
-    aside = np.empty((4, 4, WIDTH), np.float32)
+    d, m = np.empty((36, group, C), np.float32), np.empty((36, group, O), np.float32)
+    aside = np.empty((4, 4, NARROW), np.float32)
     for first in range(0, N * down * across, group):
         here = min(group, N * down * across - first)
-        _pixels(x, frame, Wp, py, px, first, here, down, across, d)
+        _pixels(x, relu, frame, Wp, py, px, first, here, down, across, d)
         for t in range(here):
             n, place = divmod(first + t, down * across)
             _begin(g[n], 4 * (place // across), 4 * (place % across), m, t, aside)
         for e in range(36):
-            values, gradients = d[e].ctypes.data, m[e].ctypes.data
-            for c in range(0, C_rows, ROWS):
-                for o in range(0, O_step, WIDE):
-                    target = sums[e, c, o:].ctypes.data
-                    row_sums(WIDE, values + 4 * c, 0, C_step, gradients + 4 * o, 0, O_step, 1, here, target, O_step)
+            block = sums.ctypes.data
+            for k in range(starts.size):
+                width, gradients = widths[k], m[e, :, starts[k] :].ctypes.data
+                row_sums(C, width, d[e].ctypes.data, 0, C, gradients, 0, O, 1, here, block + 4 * e * C * width, width)
+                block += 4 * 36 * C * width
 
 
 @jit
@@ -245,54 +255,76 @@ def _frame(x, py, px, down, across):
     """Zeros for an image and what tiles read around it, flat; and its width."""
     _, H, W, C = x.shape
     Hp, Wp = max(H + py, 4 * down + 2), max(W + px, 4 * across + 2)
-    return np.zeros(Hp * Wp * C + WIDTH, np.float32), Wp  # of the last pixel, a register may read beyond the channels
+    return np.zeros(Hp * Wp * C, np.float32), Wp
+
+
+@inline
+def _piece(o, O):
+    """The next channels from o on: where they begin, and how many; at the end, some once more (see `cover`)."""
+    width = NARROW if O - o > HALF and O >= NARROW else HALF
+    return min(o, O - width), width
 
 
 @jit
-def _pixels(x, frame, Wp, py, px, first, count, down, across, d):
+def _pixels(x, relu, frame, Wp, py, px, first, count, down, across, d):
     """d[:, t] = B^T d B, for tiles from the first on."""
-    (_, _, _, C), (_, group, C_step), in_frame = x.shape, d.shape, -1
+    (_, _, _, C), (_, group, _), in_frame = x.shape, d.shape, -1
     for t in range(count):
         n, place = divmod(first + t, down * across)
         if n != in_frame:
-            fill_frame(frame, x[n], Wp, py, px)
+            fill_frame(frame, x[n], Wp, py, px, relu)
             in_frame = n
-        start = frame.ctypes.data + 16 * (place // across * Wp + place % across) * C
-        for c in range(0, C, WIDTH):
-            target = d.ctypes.data + 4 * (t * C_step + c)
-            pixels_at_points(start + 4 * c, Wp * C, C, target, 6 * group * C_step, group * C_step)
+        start, o = frame.ctypes.data + 16 * (place // across * Wp + place % across) * C, 0
+        while o < C:
+            c, width = _piece(o, C)
+            pixels, target = start + 4 * c, d.ctypes.data + 4 * (t * C + c)
+            if width == NARROW:
+                pixels_at_points(pixels, Wp * C, C, target, 6 * group * C, group * C)
+            else:
+                half_of_pixels(pixels, Wp * C, C, target, 6 * group * C, group * C)
+            o = c + width
 
 
 @jit
 def _begin(g, i, j, m, t, aside):
     """m[:, t] = A g A^T, of g[i : i + 4, j : j + 4], with zeros beyond its edges."""
-    (H, W, O), (_, group, O_step) = g.shape, m.shape
-    rows, columns, step = min(4, H - i), min(4, W - j), group * O_step
-    for o in range(0, O, WIDTH):
-        target, channels = m[0, t, o:].ctypes.data, min(WIDTH, O - o)
-        if rows == columns == 4 and channels == WIDTH:
-            gradient_at_points(g[i, j, o:].ctypes.data, W * O, O, target, 6 * step, step)
-        else:
+    (H, W, O), step, next = g.shape, m[0].size, 0
+    rows, columns = min(4, H - i), min(4, W - j)
+    while next < O:
+        o, width = _piece(next, O)
+        source, g_row, g_step, target = g[i, j, o:].ctypes.data, W * O, O, m[0, t, o:].ctypes.data
+        if rows < 4 or columns < 4:
             aside[:] = np.float32(0)
             for a in range(rows):
                 for b in range(columns):
-                    for k in range(channels):
+                    for k in range(width):
                         aside[a, b, k] = g[i + a, j + b, o + k]
-            gradient_at_points(aside.ctypes.data, 4 * WIDTH, WIDTH, target, 6 * step, step)
+            source, g_row, g_step = aside.ctypes.data, 4 * NARROW, NARROW
+        if width == NARROW:
+            gradient_at_points(source, g_row, g_step, target, 6 * step, step)
+        else:
+            half_of_gradient(source, g_row, g_step, target, 6 * step, step)
+        next = o + width
 
 
 @jit
 def _finish(m, t, y, i, j, aside):
     """y[i : i + 4, j : j + 4] = A^T m A, of tile t of a group; as far as y goes."""
-    (H, W, O), (_, group, O_step) = y.shape, m.shape
-    rows, columns, step = min(4, H - i), min(4, W - j), group * O_step
-    for o in range(0, O, WIDTH):
-        sums, channels = m[0, t, o:].ctypes.data, min(WIDTH, O - o)
-        if rows == columns == 4 and channels == WIDTH:
-            outputs_from_points(sums, 6 * step, step, y[i, j, o:].ctypes.data, W * O, O)
+    (H, W, O), step, next = y.shape, m[0].size, 0
+    rows, columns = min(4, H - i), min(4, W - j)
+    whole = rows == columns == 4
+    while next < O:
+        o, width = _piece(next, O)
+        sums, target, y_row, y_step = m[0, t, o:].ctypes.data, y[i, j, o:].ctypes.data, W * O, O
+        if not whole:
+            target, y_row, y_step = aside.ctypes.data, 4 * NARROW, NARROW
+        if width == NARROW:
+            outputs_from_points(sums, 6 * step, step, target, y_row, y_step)
         else:
-            outputs_from_points(sums, 6 * step, step, aside.ctypes.data, 4 * WIDTH, WIDTH)
+            half_of_outputs(sums, 6 * step, step, target, y_row, y_step)
+        if not whole:
             for a in range(rows):
                 for b in range(columns):
-                    for k in range(channels):
+                    for k in range(width):
                         y[i + a, j + b, o + k] = aside[a, b, k]
+        next = o + width

@@ -27,41 +27,45 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .. import direct, winograd
+from ..activations.cpu import relu_gradient
 from .spec import output_size
 
 BLOCK_BYTES = 1 << 20
 
 
-def forward(x, w, stride, padding, bias=None):
+def forward(x, w, stride, padding, bias=None, relu=False, seen=None):
+    """As in spec.py; and where seen (as y) is not above 0, y is 0: an input gradient is a convolution too."""
     N, H, W, _ = x.shape
     kh, kw, C, O = w.shape
     rows, columns = output_size((H, W), (kh, kw), stride, padding)
     if stride == (1, 1) and winograd.suits(x, w.shape, padding, w.dtype):
-        return winograd.convolve(x, w, padding, bias)
+        return _where_above_0(seen, winograd.convolve(x, w, padding, bias, relu))
     if direct.suits(x, w, O):
-        return direct.convolve(x, w.reshape(kh * kw, C, O), _taps(kh, kw), stride, padding, (rows, columns), bias)
+        w = w.reshape(kh * kw, C, O)
+        return direct.convolve(x, w, _taps(kh, kw), stride, padding, (rows, columns), bias, relu, seen)
+    x = np.maximum(x, 0) if relu else x
     if stride == (1, 1) and direct.suits_spread(x, w, O):  # each pixel of x gives to the outputs that read it
         y = direct.spread(x, _turned(w), (rows, columns), stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
-        return y if bias is None else np.add(y, bias, out=y)
+        return _where_above_0(seen, y if bias is None else np.add(y, bias, out=y))
     y = np.empty((N * rows * columns, O), x.dtype)
     w = w.reshape(kh * kw * C, O)
     for pixels, patches in _blocks_of_patches(x, (kh, kw), stride, padding):
         np.matmul(patches, w, out=y[pixels])
         if bias is not None:
             y[pixels] += bias
-    return y.reshape(N, rows, columns, O)
+    return _where_above_0(seen, y.reshape(N, rows, columns, O))
 
 
-def input_gradient(g, w, input_size, stride, padding):
+def input_gradient(g, w, input_size, stride, padding, x=None):
     N, rows, columns, O = g.shape
     kh, kw, C, _ = w.shape
     (H, W), (sy, sx), (py, px) = input_size, stride, padding
     if stride == (1, 1) and py < kh and px < kw:  # then it is a convolution too: of g with the taps turned around
-        return forward(g, _turned(w), stride, (kh - 1 - py, kw - 1 - px))
+        return forward(g, _turned(w), stride, (kh - 1 - py, kw - 1 - px), seen=x)
     if direct.suits(g, w, C):
-        return _input_gradient_by_phases(g, w, input_size, stride, padding)
+        return _input_gradient_by_phases(g, w, input_size, stride, padding, x)
     if direct.suits_spread(g, w, C):
-        return direct.spread(g, w, input_size, stride, padding)
+        return _where_above_0(x, direct.spread(g, w, input_size, stride, padding))
     dx = np.empty((N, H, W, C), g.dtype)
     padded = np.empty((_fitting(H + 2 * py, W + 2 * px, C, g.itemsize), H + 2 * py, W + 2 * px, C), g.dtype)
     for n in range(0, N, len(padded)):
@@ -73,10 +77,15 @@ def input_gradient(g, w, input_size, stride, padding):
             read = padded[:count, a : a + sy * rows : sy, b : b + sx * columns : sx]
             read += (block @ w[a, b].T).reshape(read.shape)
         dx[n : n + count] = padded[:count, py : py + H, px : px + W]
-    return dx
+    return _where_above_0(x, dx)
 
 
-def _input_gradient_by_phases(g, w, input_size, stride, padding):
+def _where_above_0(seen, y):
+    """y, made 0 where `seen` is not above 0."""
+    return y if seen is None else relu_gradient(y, seen)
+
+
+def _input_gradient_by_phases(g, w, input_size, stride, padding, x):
     """Pixels of x whose rows and columns leave the same remainder by the stride are read by the same taps: for each such phase,
     a convolution of g with some of the taps, turned around."""
     N, (kh, kw, C, _) = g.shape[0], w.shape
@@ -91,7 +100,7 @@ def _input_gradient_by_phases(g, w, input_size, stride, padding):
             before = tuple(max(0, -min(places)[1], -max(places)[1]) for places in reads)
             taps = tuple((i + before[0], j + before[1]) for _, i in reads[0] for _, j in reads[1])
             chosen = np.stack([w[a, b].T for a, _ in reads[0] for b, _ in reads[1]])
-            direct.convolve_into(dx, phase, stride, g, chosen, taps, (1, 1), before)
+            direct.convolve_into(dx, phase, stride, g, chosen, taps, (1, 1), before, seen=x)
     return dx
 
 
@@ -105,13 +114,14 @@ def _taps(kh, kw):
     return tuple(np.ndindex(kh, kw))
 
 
-def weight_gradient(x, g, kernel_size, stride, padding):
+def weight_gradient(x, g, kernel_size, stride, padding, relu=False):
     kh, kw = kernel_size
     C, O = x.shape[3], g.shape[3]
     if stride == (1, 1) and winograd.suits(x, (kh, kw, C, O), padding, g.dtype):
-        return winograd.weight_gradient(x, g, padding)
+        return winograd.weight_gradient(x, g, padding, relu)
     if direct.suits(x, g, O):
-        return direct.weight_gradient(x, g, _taps(kh, kw), stride, padding).reshape(kh, kw, C, O)
+        return direct.weight_gradient(x, g, _taps(kh, kw), stride, padding, relu).reshape(kh, kw, C, O)
+    x = np.maximum(x, 0) if relu else x
     turned = (kh - 1 - padding[0], kw - 1 - padding[1])
     if stride == (1, 1) and min(turned) >= 0 and direct.suits(g, x, C):  # the sum is the same with x and g exchanged
         return _turned(direct.weight_gradient(g, x, _taps(kh, kw), stride, turned).reshape(kh, kw, O, C))

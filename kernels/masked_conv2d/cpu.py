@@ -20,37 +20,42 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .. import direct
+from ..activations.cpu import relu_gradient
 from .spec import output_size
 
 BLOCK_BYTES = 1 << 20  # a block of patches stays in the second-level cache
 
 
-def forward(x, w, taps, padding, bias=None):
+def forward(x, w, taps, padding, bias=None, relu=False, seen=None):
+    """As in spec.py; and where seen (as y) is not above 0, y is 0: an input gradient is a convolution too."""
     N, H, W, C = x.shape
     size = output_size((H, W), w.shape[:2], padding)
     if taps and direct.suits(x, w, w.shape[3]):
-        return direct.convolve(x, w[_places(taps)], taps, (1, 1), padding, size, bias)
+        return direct.convolve(x, w[_places(taps)], taps, (1, 1), padding, size, bias, relu, seen)
+    x = np.maximum(x, 0) if relu else x
     y = np.empty((N * math.prod(size), w.shape[3]), x.dtype)
     live = w[_places(taps)].reshape(len(taps) * C, w.shape[3])
     for pixels, patches in _blocks_of_patches(x, size, taps, padding):
         np.matmul(patches, live, out=y[pixels])
         if bias is not None:
             y[pixels] += bias
-    return y.reshape(N, *size, w.shape[3])
+    y = y.reshape(N, *size, w.shape[3])
+    return y if seen is None else relu_gradient(y, seen)
 
 
-def input_gradient(g, w, taps, input_size, padding):
+def input_gradient(g, w, taps, input_size, padding, x=None):
     (kh, kw), (py, px) = w.shape[:2], padding
     turned = tuple((kh - 1 - a, kw - 1 - b) for a, b in reversed(taps))  # reversed: ascending stays ascending, for the runs
-    return forward(g, w[::-1, ::-1].swapaxes(2, 3), turned, (kh - 1 - py, kw - 1 - px))
+    return forward(g, w[::-1, ::-1].swapaxes(2, 3), turned, (kh - 1 - py, kw - 1 - px), seen=x)
 
 
-def weight_gradient(x, g, taps, kernel_size, padding):
+def weight_gradient(x, g, taps, kernel_size, padding, relu=False):
     C, O = x.shape[3], g.shape[3]
     dw = np.zeros((*kernel_size, C, O), x.dtype)
     if taps and direct.suits(x, g, O):
-        dw[_places(taps)] = direct.weight_gradient(x, g, taps, (1, 1), padding)
+        dw[_places(taps)] = direct.weight_gradient(x, g, taps, (1, 1), padding, relu)
         return dw
+    x = np.maximum(x, 0) if relu else x
     live = np.zeros((len(taps) * C, O), x.dtype)
     flat = g.reshape(math.prod(g.shape[:3]), O)
     for pixels, patches in _blocks_of_patches(x, g.shape[1:3], taps, padding):

@@ -15,14 +15,15 @@ so each is the gradient of the other two:
 
 Shapes: x (N, H, W, C), w (kh, kw, C, O), y and g (N, H', W', O) with H' = H + 2 py - kh + 1, and W' likewise. taps: pairs
 (a, b), all different, with 0 <= a < kh and 0 <= b < kw, perhaps none. padding (py, px), 0 <= py < kh and 0 <= px < kw. All
-arrays of one floating-point type.
+arrays of one floating-point type. A relu before the convolution: as in conv2d/spec.py.
 """
 
 import numpy as np
 
 
-def forward(x, w, taps, padding, bias=None):
+def forward(x, w, taps, padding, bias=None, relu=False):
     """y[n, i, j, o] = bias[o] + sum_{(a, b) in taps} sum_c x[n, i + a - py, j + b - px, c] w[a, b, c, o]"""
+    x = np.maximum(x, 0) if relu else x
     N, H, W, _ = x.shape
     kh, kw, _, O = w.shape
     y = np.zeros((N, *output_size((H, W), (kh, kw), padding), O), x.dtype)
@@ -31,7 +32,7 @@ def forward(x, w, taps, padding, bias=None):
     return y if bias is None else y + bias
 
 
-def input_gradient(g, w, taps, input_size, padding):
+def input_gradient(g, w, taps, input_size, padding, x=None):
     """dx[n, row, column, c] = sum of g[n, i, j, o] w[a, b, c, o] over (a, b) in taps, i + a - py = row, j + b - px = column, o
 
     g (N, H', W', O), w (kh, kw, C, O) -> dx (N, H, W, C) with (H, W) = input_size.
@@ -40,14 +41,15 @@ def input_gradient(g, w, taps, input_size, padding):
     dx = np.zeros((len(g), *input_size, C), g.dtype)
     for i, j, a, b, row, column in _meetings(input_size, (kh, kw), taps, padding):
         dx[:, row, column] += g[:, i, j] @ w[a, b].T
-    return dx
+    return dx if x is None else np.where(x > 0, dx, 0)
 
 
-def weight_gradient(x, g, taps, kernel_size, padding):
+def weight_gradient(x, g, taps, kernel_size, padding, relu=False):
     """dw[a, b, c, o] = sum_{n, i, j} x[n, i + a - py, j + b - px, c] g[n, i, j, o] for (a, b) in taps, otherwise 0
 
     x (N, H, W, C), g (N, H', W', O) -> dw (kh, kw, C, O) with (kh, kw) = kernel_size.
     """
+    x = np.maximum(x, 0) if relu else x
     _, H, W, C = x.shape
     dw = np.zeros((*kernel_size, C, g.shape[3]), x.dtype)
     for i, j, a, b, row, column in _meetings((H, W), kernel_size, taps, padding):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cuda.tiers import every, for_all, tiers
+from tinygen.kernels import tensor_cores
 
 TIERS = tiers("conv2d")
 spec = TIERS["spec"]
@@ -69,16 +70,18 @@ def cases(draw, dtypes=(np.float32, np.float64)):
     return Case(N, size, C, O, kernel, stride, padding, dtype, layout, seed=draw(st.integers(0, 1000)))
 
 
-def assert_equals_definition(case, tier):
+def assert_equals_definition(case, tier, u=0.0):
     """|computed - exact| <= gamma_n sum |terms|, gamma_n = n u / (1 - n u), u = eps / 2: holds for a sum of n products in
     any order, with or without fused multiply-add (Higham 2002, section 3.1). Here the definition, in float64, stands in
-    for the exact value and brings a gamma_n of its own; n + 1 covers the rounding of the bound itself.
+    for the exact value and brings a gamma_n of its own; n + 1 covers the rounding of the bound itself. Factors that are rounded
+    before, by at most u, make (1 + u)^2 of a term, and tensor cores may add with an error twice as large.
     """
     for name, (arrays, rest, terms) in case.calls.items():
         definition = getattr(spec, name)
         exact = definition(*(a.astype(np.float64) for a in arrays), *rest)
         magnitude = definition(*(abs(a.astype(np.float64)) for a in arrays), *rest)
         bound = (gamma(terms + 1, case.x.dtype) + gamma(terms + 1, np.float64)) * magnitude
+        bound = bound if not u else ((1 + u) ** 2 * (1 + 2 * gamma(terms + 1, case.x.dtype)) - 1) * magnitude
         result = case.run(tier, name)
         assert result.dtype == case.x.dtype and result.shape == exact.shape, name
         assert np.all(abs(result - exact) <= bound), f"{name}: off by {np.max(abs(result - exact) / bound)} bounds"
@@ -159,6 +162,14 @@ def test_equals_the_definition_without_channels_or_images(tier, padding):
             assert_equals_definition(Case(N, (4, 5), C, O, (3, 2), stride, padding), tier)
 
 
+@pytest.mark.parametrize("tier", every(TIERS, but=["spec", "cpu"]))
+@pytest.mark.parametrize("name", ["tf32", "bf16"])
+@for_all(examples=60, on_harness=10, case=cases(dtypes=[np.float32]))
+def test_tensor_cores_keep_their_bound(tier, name, case):
+    with tensor_cores.precision(name):
+        assert_equals_definition(case, tier, u=2.0 ** -(tensor_cores.DIGITS[name] + 1))
+
+
 @every_tier
 @for_all(examples=50, on_harness=5, case=cases(dtypes=[np.float64]))
 def test_the_three_maps_are_one_trilinear_form(tier, case):
@@ -178,6 +189,40 @@ def test_a_bias_is_added_at_every_pixel(tier, dtype, O):
     y = TIERS[tier].forward(case.x, case.w, (1, 2), (1, 1), bias)
     np.testing.assert_allclose(y, case.run(tier, "forward") + bias, rtol=20 * np.finfo(dtype).eps, atol=1e-5)
     np.testing.assert_allclose(y, spec.forward(case.x, case.w, (1, 2), (1, 1), bias), rtol=1e-4, atol=1e-5)
+
+
+RELU = [  # N, (H, W), C, O, kernel, stride, padding: by each way that the CPU has
+    (2, (7, 9), 5, 20, (3, 3), (1, 1), (1, 1)),
+    (2, (7, 9), 20, 12, (1, 1), (1, 1), (0, 0)),
+    (2, (9, 8), 12, 17, (3, 4), (2, 1), (1, 2)),
+    (4, (8, 8), 33, 24, (3, 3), (1, 1), (1, 1)),
+    (2, (8, 6), 16, 1, (3, 3), (1, 1), (1, 1)),
+    (2, (6, 7), 1, 2, (2, 2), (2, 2), (0, 1)),
+]
+
+
+@every_fast_tier
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", RELU, ids=str)
+def test_a_relu_before_it_is_one_of_the_same_bits(tier, sizes, dtype):
+    """Forward and back; the image has zeros, of both signs, and numbers that are not finite stay what they are."""
+    case, module = Case(*sizes, dtype), TIERS[tier]
+    x, bias = case.x.copy(), np.arange(sizes[3]).astype(dtype)
+    x[0, 2, 3], x[1, 2, 3] = 0.0, -0.0
+    (H, W), kernel, stride, padding = sizes[1], *sizes[4:]
+    y, dw = (
+        module.forward(x, case.w, stride, padding, bias, True), module.weight_gradient(x, case.g, kernel, stride, padding, True)
+    )  # fmt: skip
+    np.testing.assert_array_equal(y, module.forward(np.maximum(x, 0), case.w, stride, padding, bias))
+    np.testing.assert_array_equal(dw, module.weight_gradient(np.maximum(x, 0), case.g, kernel, stride, padding))
+    dx = module.input_gradient(case.g, case.w, (H, W), stride, padding, x)
+    np.testing.assert_array_equal(dx, np.where(x > 0, module.input_gradient(case.g, case.w, (H, W), stride, padding), 0))
+    np.testing.assert_allclose(y, spec.forward(x, case.w, stride, padding, bias, True), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(dw, spec.weight_gradient(x, case.g, kernel, stride, padding, True), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(dx, spec.input_gradient(case.g, case.w, (H, W), stride, padding, x), rtol=1e-4, atol=1e-3)
+    x[:] = np.nan
+    assert np.isnan(module.forward(x, case.w, stride, padding, None, True)[:, 1:-1, 1:-1]).all()
+    assert not module.input_gradient(case.g, case.w, (H, W), stride, padding, x).any()
 
 
 @every_tier

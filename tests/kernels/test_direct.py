@@ -22,8 +22,9 @@ GUARD = np.float32(7.25)
 
 @settings(deadline=None, max_examples=80)
 @given(
-    rows=st.integers(1, 6), columns=st.integers(1, 40), C=st.sampled_from([1, 3, 16]), O=st.sampled_from([8, 16, 20, 32, 40]),
-    every=st.tuples(st.integers(1, 2), st.integers(1, 3)), seed=st.integers(0, 99),
+    rows=st.integers(1, 6), columns=st.integers(1, 40), C=st.sampled_from([1, 3, 16]),
+    O=st.sampled_from([8, 9, 16, 20, 24, 31, 32, 33, 40]), every=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    seed=st.integers(0, 99),
 )  # fmt: skip
 def test_nothing_is_written_but_the_pixels_asked_for(rows, columns, C, O, every, seed):
     rng = np.random.default_rng(seed)
@@ -43,6 +44,20 @@ def test_tiles_of_several_pixels_waste_few_of_them():
     for width in range(4, 200):
         tile = tiles.tile_for(width)
         assert 3 <= tile <= width and -(-width // tile) * tile <= width + 3
+
+
+@given(st.integers(tiles.HALF, 300), st.sampled_from([(tiles.WIDE, tiles.NARROW, tiles.HALF), (tiles.NARROW, tiles.HALF)]))
+def test_tiles_cover_all_channels_and_waste_less_than_the_narrowest_is_wide(O, widths):
+    starts, wide = tiles.cover(O, widths)
+    assert set(wide) <= set(widths) and starts[0] == 0 and starts[-1] + wide[-1] == O
+    assert (starts[1:] <= (starts + wide)[:-1]).all()
+    assert wide.sum() < O + tiles.HALF
+
+
+@pytest.mark.parametrize("O", [9, 24, 31, 33, 65])
+def test_weights_come_back_from_their_tiles(O):
+    w = np.random.default_rng(0).normal(size=(4, 3, O)).astype(np.float32)
+    np.testing.assert_array_equal(direct.unpack(direct.pack(w, tiles.cover(O)), tiles.cover(O), w.shape), w)
 
 
 @pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")
@@ -65,7 +80,7 @@ from tinygen.kernels import direct, tiles
 from tinygen.kernels.conv2d import cpu, spec
 assert tiles.WIDTH == 8 and max(tiles.PIXELS) == 6
 rng = np.random.default_rng(0)
-for H, W, C, O in [(5, 9, 3, 4), (6, 13, 8, 24), (3, 2, 5, 17)]:
+for H, W, C, O in [(5, 9, 3, 4), (6, 13, 8, 24), (3, 2, 5, 17), (4, 7, 1, 11)]:
     x, w = rng.normal(size=(2, H, W, C)).astype(np.float32), rng.normal(size=(3, 3, C, O)).astype(np.float32)
     g = rng.normal(size=(2, H, W, O)).astype(np.float32)
     assert direct.suits(x, w, O)

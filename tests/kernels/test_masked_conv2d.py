@@ -170,6 +170,24 @@ def test_the_same_input_gives_the_same_bits(tier):
 
 
 @every_fast_tier
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("C, O", [(5, 20), (16, 3), (24, 33)])
+def test_a_relu_before_it_is_one_of_the_same_bits(tier, C, O, dtype):
+    taps, module, bias = ((0, 0), (0, 1), (0, 2), (1, 0)), TIERS[tier], np.arange(O).astype(dtype)
+    case = Case(2, (6, 7), C, O, (3, 3), taps, (1, 1), dtype)
+    x, rest = case.x, (taps, (1, 1))
+    y = module.forward(x, case.w, *rest, bias, True)
+    np.testing.assert_array_equal(y, module.forward(np.maximum(x, 0), case.w, *rest, bias))
+    np.testing.assert_allclose(y, spec.forward(x, case.w, *rest, bias, True), rtol=1e-4, atol=1e-4)
+    dw = module.weight_gradient(x, case.g, taps, (3, 3), (1, 1), True)
+    np.testing.assert_array_equal(dw, module.weight_gradient(np.maximum(x, 0), case.g, taps, (3, 3), (1, 1)))
+    np.testing.assert_allclose(dw, spec.weight_gradient(x, case.g, taps, (3, 3), (1, 1), True), rtol=1e-4, atol=1e-4)
+    dx = module.input_gradient(case.g, case.w, taps, (6, 7), (1, 1), x)
+    np.testing.assert_array_equal(dx, np.where(x > 0, module.input_gradient(case.g, case.w, taps, (6, 7), (1, 1)), 0))
+    np.testing.assert_allclose(dx, spec.input_gradient(case.g, case.w, taps, (6, 7), (1, 1), x), rtol=1e-4, atol=1e-4)
+
+
+@every_fast_tier
 @pytest.mark.parametrize("O", [1, 40])
 def test_a_bias_is_added_at_every_pixel(tier, O):
     taps, bias = ((0, 1), (1, 0)), np.arange(O).astype(np.float32)

@@ -11,7 +11,8 @@ convolution it is the other way round.
 """
 
 from ..autograd.tree import Array, module
-from ..ops.convolution import affine_conv2d, conv2d, conv_transpose2d
+from ..ops.convolution import affine_conv2d, conv2d, conv2d_of_relu, conv_transpose2d
+from ..ops.elementwise import relu
 from .doors import require_at_least_one, require_image
 from .init import glorot_uniform, zeros
 
@@ -39,9 +40,12 @@ class Conv2d:
         weight = initialiser(rng, (kernel, kernel, c_in, c_out), kernel**2 * c_in, kernel**2 * c_out / stride**2)
         return cls(weight, zeros(rng, (c_out,)) if bias else None, stride, padding)
 
-    def __call__(self, x):
-        """ValueError unless x is (N, H, W, C_in)."""
+    def __call__(self, x, before=None):
+        """The convolution of before(x), at the cost of that of x for ops.relu. ValueError unless x is (N, H, W, C_in)."""
         require_image("Conv2d", x, self.weight.shape[2])
+        if before is relu and self.bias is not None:
+            return conv2d_of_relu(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+        x = x if before is None else before(x)
         if self.bias is None:
             return conv2d(x, self.weight, stride=self.stride, padding=self.padding)
         return affine_conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)

@@ -19,7 +19,8 @@ here its first layer ends a row above instead.
 from functools import lru_cache
 
 from ..autograd.tree import Array, module
-from ..ops.masked_convolution import affine_masked_conv2d
+from ..ops.elementwise import relu
+from ..ops.masked_convolution import affine_masked_conv2d, masked_conv2d_of_relu
 from .doors import require_image
 from .init import glorot_uniform, zeros
 
@@ -72,10 +73,13 @@ class MaskedConv2d:
     def taps(self):
         return live_taps(self.mask, self.kernel)
 
-    def __call__(self, x):
-        """ValueError unless x is (N, H, W, C_in)."""
+    def __call__(self, x, before=None):
+        """The convolution of before(x), at the cost of that of x for ops.relu. ValueError unless x is (N, H, W, C_in)."""
         require_image("MaskedConv2d", x, self.weight.shape[2])
-        return self._convolve(x, tuple(k // 2 for k in self.kernel))
+        padding = tuple(k // 2 for k in self.kernel)
+        if before is relu:
+            return masked_conv2d_of_relu(x, self.weight, self.bias, taps=self.taps, padding=padding)
+        return self._convolve(x if before is None else before(x), padding)
 
     def on_window(self, x):
         """The same without padding, (N, H, W, C_in) -> (N, H - kh + 1, W - kw + 1, C_out): x holds what lies around, too."""

@@ -9,7 +9,9 @@ from functools import lru_cache
 
 from .. import kernels
 from ..autograd.core import Primitive
+from ..autograd.reverse import stop_gradient
 from .convolution import _check, _check_bias, _of_one_dtype, _pair
+from .elementwise import relu, relu_gradient
 
 
 @Primitive
@@ -32,7 +34,14 @@ def affine_masked_conv2d(x, w, b, taps=(), padding=0):
     return _forward("affine_masked_conv2d", x, w, taps, padding, b)
 
 
-def _forward(operation, x, w, taps, padding, b=None):
+@Primitive
+def masked_conv2d_of_relu(x, w, b, taps=(), padding=0):
+    """masked_conv2d(relu(x), w) + b, with a bias b (O,), in one pass on the CPU. The rest is as there."""
+    _check_bias("masked_conv2d_of_relu", w, b)
+    return _forward("masked_conv2d_of_relu", x, w, taps, padding, b, True)
+
+
+def _forward(operation, x, w, taps, padding, b=None, relu=False):
     taps, padding = _static(operation, w.shape[:2], taps, padding)
     _check(operation, x, w)
     for n, k, p in zip(x.shape[1:3], w.shape[:2], padding):
@@ -41,7 +50,7 @@ def _forward(operation, x, w, taps, padding, b=None):
                 f"{operation}: a kernel of length {k} with padding {p} does not fit onto {n} pixels (x {x.shape}, w "
                 f"{w.shape}, padding {padding}); the padding must be less than the kernel, which must fit onto the padded image"
             )
-    return kernels.masked_conv2d.forward(*_of_one_dtype(x, w), taps, padding, b)
+    return kernels.masked_conv2d.forward(*_of_one_dtype(x, w), taps, padding, b, relu)
 
 
 @Primitive
@@ -56,6 +65,20 @@ def masked_weight_gradient(x, dy, taps=(), kernel_size=None, padding=0):
     """The derivative of <dy, masked_conv2d(x, w)> with respect to w, of shape (*kernel_size, C, O): 0 at dead taps."""
     taps, padding = _static("masked_weight_gradient", kernel_size, taps, padding)
     return kernels.masked_conv2d.weight_gradient(*_of_one_dtype(x, dy), taps, kernel_size, padding)
+
+
+@Primitive
+def masked_input_gradient_of_relu(dy, w, x, taps=(), padding=0):
+    """The derivative of <dy, masked_conv2d(relu(x), w)> with respect to x: 0 where x is not above 0."""
+    taps, padding = _static("masked_input_gradient_of_relu", w.shape[:2], taps, padding)
+    return kernels.masked_conv2d.input_gradient(*_of_one_dtype(dy, w), taps, x.shape[1:3], padding, x)
+
+
+@Primitive
+def masked_weight_gradient_of_relu(x, dy, taps=(), kernel_size=None, padding=0):
+    """The derivative of <dy, masked_conv2d(relu(x), w)> with respect to w, of shape (*kernel_size, C, O): 0 at dead taps."""
+    taps, padding = _static("masked_weight_gradient_of_relu", kernel_size, taps, padding)
+    return kernels.masked_conv2d.weight_gradient(*_of_one_dtype(x, dy), taps, kernel_size, padding, True)
 
 
 def _input_gradient(dy, w, x_shape, taps, padding):
@@ -82,6 +105,23 @@ masked_input_gradient.rule(
 masked_weight_gradient.rule(
     x=lambda g, dy, x_shape, taps, padding: _input_gradient(dy, g, x_shape, taps, padding),
     dy=lambda g, x, taps, padding: masked_conv2d(x, g, taps=taps, padding=padding),
+)
+
+
+masked_conv2d_of_relu.rule(
+    x=lambda g, x, w, taps, padding: masked_input_gradient_of_relu(g, w, stop_gradient(x), taps=taps, padding=padding),
+    w=lambda g, x, w_shape, taps, padding: masked_weight_gradient_of_relu(
+        x, g, taps=taps, kernel_size=w_shape[:2], padding=padding
+    ),
+    b=lambda g: g,
+)
+masked_input_gradient_of_relu.rule(
+    dy=lambda g, w, x, taps, padding: masked_conv2d(relu_gradient(g, stop_gradient(x)), w, taps=taps, padding=padding),
+    w=lambda g, dy, w_shape, x, taps, padding: _weight_gradient(relu_gradient(g, stop_gradient(x)), dy, w_shape, taps, padding),
+)
+masked_weight_gradient_of_relu.rule(
+    x=lambda g, x, dy, taps, padding: masked_input_gradient_of_relu(dy, g, stop_gradient(x), taps=taps, padding=padding),
+    dy=lambda g, x, taps, padding: masked_conv2d(relu(x), g, taps=taps, padding=padding),
 )
 
 
