@@ -58,6 +58,10 @@ class Gaussian:
         """
         return self.mean + self.std * rng.normal(self.shape, self.mean.dtype)  # [reparameterisation.pathwise]
 
+    def sample_with_kl(self, rng):
+        """(z, KL(q || N(0, 1))), elementwise, in one pass: z as `sample` draws it, and the divergence as `kl` has it."""
+        return ops.reparameterise(self.mean, self.log_var, rng.normal(self.shape, self.mean.dtype))
+
     def entropy(self):
         """1/2 (1 + log 2 pi + log_var), elementwise, nats; a density's entropy can be negative."""
         return ops.broadcast_to(0.5 * (1 + LOG_2PI + self.log_var), shape=self.shape)

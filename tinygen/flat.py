@@ -12,7 +12,7 @@ but one leaf of it, as long as somebody holds it, keeps the whole vector alive.
     params = layout.tree([p - rate * gradient for p in vectors])
 """
 
-from itertools import accumulate
+from itertools import accumulate, groupby
 from operator import is_
 from weakref import ref
 
@@ -20,7 +20,9 @@ import numpy as np
 
 from .autograd import tree
 from .backend import array_module
+from .kernels import cuda
 
+LARGE = 1 << 14  # numbers: to copy them takes longer than a call for them alone
 _flat_trees = {}  # by the identity of its first leaf, while that lives: (layout, references to all leaves, vectors)
 
 
@@ -29,7 +31,7 @@ class Layout:
 
     def __init__(self, structure, leaves):
         self.structure = structure
-        self.shapes = [leaf.shape for leaf in leaves]
+        self.shapes, self.has_large = [leaf.shape for leaf in leaves], any(leaf.size >= LARGE for leaf in leaves)
         self.dtypes = list(dict.fromkeys(leaf.dtype for leaf in leaves))
         self.members = [[i for i, leaf in enumerate(leaves) if leaf.dtype == dtype] for dtype in self.dtypes]
         self.places = [None] * len(leaves)  # (which vector, from where, to where, shape)
@@ -54,10 +56,11 @@ class Layout:
         alike = self.shapes == other.shapes and self.members == other.members
         return alike and self.structure.difference(other.structure) is None
 
-    def gather(self, other):
+    def gather(self, other, in_parts=False):
         """The vectors of a tree of this structure and these shapes, copied together unless it is flat; None if it is neither.
 
-        A vector has the dtype that the leaves at its places have in `other`.
+        A vector has the dtype that the leaves at its places have in `other`. With `in_parts`, NumPy's large arrays are not
+        copied: a vector is a tuple then, of them and of what lies between them, copied together.
         """
         leaves = _leaves(self.structure, other)
         if leaves is None or [leaf.shape for leaf in leaves] != self.shapes:
@@ -65,7 +68,7 @@ class Layout:
         found = _known(leaves)
         if found and (found[0] is self or found[0].members == self.members):
             return found[2]
-        return [_joined([leaves[i] for i in members]) for members in self.members]
+        return [(_parts if in_parts and self.has_large else _joined)([leaves[i] for i in members]) for members in self.members]
 
 
 def vectors(params):
@@ -80,6 +83,27 @@ def vectors(params):
     return layout, [_joined([leaves[i] for i in members]) for members in layout.members]
 
 
+def pieces(leaves):
+    """The leaves of a tree, cut into the flat trees that they are made of: (layout, vectors), or (None, [leaf]), in order."""
+    start = 0
+    while start < len(leaves):
+        known = _flat_trees.get(id(leaves[start]))
+        members = leaves[start : start + len(known[1])] if known else []
+        layout, arrays = known[::2] if known and _known(members) else (None, [leaves[start]])
+        start += len(members) if layout else 1
+        yield layout, arrays
+
+
+def copy(of):
+    """A tree with arrays of its own, flat in the parts in which `of` is flat."""
+    leaves, structure = tree.flatten(of)
+    own = []
+    for layout, arrays in pieces(leaves):
+        copies = [a.copy() for a in arrays]
+        own += tree.flatten(layout.tree(copies))[0] if layout else copies
+    return structure.unflatten(own)
+
+
 def _known(leaves):
     """(layout, references, vectors) if these are all the leaves of a flat tree, otherwise None."""
     known = _flat_trees.get(id(leaves[0])) if leaves else None
@@ -90,7 +114,22 @@ def _known(leaves):
 def _joined(leaves):
     if len(leaves) == 1:
         return leaves[0].reshape(-1)
-    return array_module(*leaves).concatenate(leaves, axis=None)
+    xp = array_module(*leaves)
+    if not cuda.capturing():
+        return xp.concatenate(leaves, axis=None)
+    joined, start = xp.empty(sum(leaf.size for leaf in leaves), xp.result_type(*leaves)), 0
+    for leaf in leaves:  # CuPy's concatenate uploads a table of many arrays, which no graph of launches can hold
+        joined[start : start + leaf.size] = leaf.reshape(-1)
+        start += leaf.size
+    return joined
+
+
+def _parts(leaves):
+    """The leaves one after another: a tuple of large ones as they lie, and others together; or, on a GPU, all in one vector."""
+    if array_module(*leaves) is not np:
+        return _joined(leaves)
+    runs = groupby(leaves, lambda leaf: leaf.size >= LARGE)
+    return tuple(part for large, run in runs for part in (run if large else [_joined(list(run))]))
 
 
 def _leaves(structure, other):

@@ -3,4 +3,5 @@
 from ..dispatch import by_array_type
 from . import spec
 
+pace = spec.pace
 update = by_array_type(spec.update)

@@ -16,7 +16,11 @@ import numpy as np
 
 
 def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay):
-    """(p', m', v'), new arrays of the shape and dtype of p, from p, g, m and v, which are of that shape too."""
+    """(p', m', v'), new arrays of the shape and dtype of p, from p, g, m and v, which are of that shape too.
+
+    On the CPU, g may also be a tuple of arrays whose numbers, one after another, are those of the gradient.
+    """
+    g = np.concatenate(g, axis=None).reshape(p.shape) if type(g) is tuple else g
     new_p, new_m, new_v = np.empty_like(p), np.empty_like(m), np.empty_like(v)
     for i in np.ndindex(p.shape):
         new_m[i] = beta1 * m[i] + (1 - beta1) * g[i]
@@ -24,3 +28,8 @@ def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay):
         m_hat, v_hat = new_m[i] / (1 - beta1**t), new_v[i] / (1 - beta2**t)
         new_p[i] = p[i] - learning_rate * (m_hat / (math.sqrt(v_hat) + eps) + weight_decay * p[i])
     return new_p, new_m, new_v
+
+
+def pace(t, learning_rate, beta1, beta2):
+    """(1 / (1 - beta1^t), 1 / (1 - beta2^t), learning_rate): what changes from step to step."""
+    return 1 / (1 - beta1**t), 1 / (1 - beta2**t), learning_rate

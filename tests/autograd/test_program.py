@@ -143,3 +143,16 @@ def test_constants_are_those_of_the_recording():
     table = np.arange(3.0, dtype=np.float32)
     recorded = trace(grad(lambda x: (x * table).sum()), X)
     np.testing.assert_array_equal(recorded([X])[0], np.broadcast_to(table, X.shape))
+
+
+def test_what_is_given_out_in_part_also_serves_inside():
+    def f(x):
+        y = ops.exp(x)
+        return y[0], (ops.exp(x)[:1] * 2).sum()
+
+    assert [line.split(" = ")[-1] for line in lines(f, X)[1:-1]] == ["exp(x)", "a[0]", "a[:1]", "c * 2", "sum(d)"]
+    assert [line.split(" = ")[-1] for line in lines(lambda x: f(x)[::-1], X)[1:-1]].count("exp(x)") == 1
+    parts = trace(lambda x: ((ops.exp(x)[:1] * 2).sum(), ops.exp(x)[0], ops.exp(x)[1]), X)
+    assert [line.split(" = ")[-1] for line in str(parts).splitlines()].count("exp(x)") <= 2
+    _, first, second = parts([X])
+    assert first.base is not second.base

@@ -243,7 +243,7 @@ def test_has_aux_without_a_pair_is_refused():
     def f(x):
         return x
 
-    with pytest.raises(TypeError, match=r"f must return a pair \(y, aux\) when has_aux=True; it returned"):
+    with pytest.raises(TypeError, match=r"f must return a pair \(y, aux\) when has_aux=True; it returned .*: return y, {} if"):
         value_and_grad(f, has_aux=True)(1.0)
 
 
@@ -420,6 +420,22 @@ def test_a_rule_runs_once_for_each_argument_of_each_node_of_forty_diamonds():
     assert calls.count("a") == calls.count("b") == 40
 
 
+def test_a_rule_for_several_arguments_is_called_once_for_all_of_them():
+    calls = []
+
+    def rule(g, a, c):
+        calls.append(g)
+        return g * c, None, g * a
+
+    product = Primitive(lambda a, b, c: a * c)  # of which b has no part
+    product.rule(a=rule, b=rule, c=rule)
+    assert grad(lambda *x: product(*x) * product(*x), argnums=(0, 1, 2))(2.0, 3.0, 5.0) == (100, 0, 40)
+    assert len(calls) == 2  # a call for each node
+    calls.clear()
+    assert grad(lambda c: product(2.0, 3.0, c))(5.0) == 2 and len(calls) == 1
+    close(hvp(lambda x: product(x, 1.0, x * x), 2.0, 1.0), 12)  # x^3
+
+
 def test_forty_diamonds_at_second_order():
     def f(x):
         for _ in range(40):
@@ -583,3 +599,13 @@ def test_a_rule_that_returns_a_wrong_shape_is_named(wrong_shape):
 def test_integers_carry_no_derivative_through_a_conversion():
     with pytest.raises(TypeError, match=r"cast: int64 numbers have no derivatives; convert stop_gradient\(x\)"):
         grad(lambda x: x.astype(int) * x)(1.5)
+
+
+@pytest.mark.parametrize("call, complaint", [
+    (lambda: jvp(ops.exp, np.ones(3), np.ones(3)), r"jvp: args and tangents must be tuples, .*; give \(x,\) and \(v,\)"),
+    (lambda: jvp(ops.exp, (np.ones(3),), np.ones(3)), "jvp: args and tangents must be tuples"),
+    (lambda: jacobian(lambda x: (x, x))(np.ones(2)), "jacobian: <lambda> returned a tuple; give a function of one result"),
+])  # fmt: skip
+def test_what_is_no_tuple_or_no_array_is_told_so(call, complaint):
+    with pytest.raises(TypeError, match=complaint):
+        call()

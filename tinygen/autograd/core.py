@@ -84,7 +84,8 @@ class Primitive:
         g first, then any of: y, an argument, a static parameter, x_shape (the shape of x, without keeping x alive),
         and, for variadic arguments, i (which one).
 
-    It may return a cotangent of the shape that x was broadcast to: the core sums it back; or None, for zero.
+    It may return a cotangent of the shape that x was broadcast to: the core sums it back; or None, for zero. A rule that makes
+    several cotangents in one pass is given for each of these arguments, and returns a tuple of one for each argument of p.
     """
 
     def __init__(self, forward):

@@ -231,21 +231,21 @@ def simplified(instructions, outputs):
     """The instructions that compute the same outputs (slots or constants), each thing once, and no more than is needed.
 
     What is given out, or is a part of it, stays what it is: two equal results must not become one array, which whoever changes
-    the one would not expect.
+    the one would not expect. But what is given out may serve inside the program, too, which has been left when it is changed.
     """
-    given = {y.owner for y in outputs if type(y) is Slot}
+    slots = {y for y in outputs if type(y) is Slot}
+    given = {y.owner for y in slots}
     same, seen, kept = {}, {}, []
     for instruction in instructions:
         instruction = instruction.with_slots(lambda x: same.get(x, x) if type(x) is Slot else x)
-        if instruction.effect or instruction.result.owner in given:
-            kept.append(instruction)
-            continue
         key = instruction.function, _frozen(instruction.operands), _frozen(instruction.static)
-        if key in seen:
-            same[instruction.result] = seen[key]
-        else:
-            seen[key] = instruction.result
+        result, twin = instruction.result, None if instruction.effect else seen.setdefault(key, instruction.result)
+        if twin in (None, result) or result in slots or {twin.owner, result.owner} <= given:
             kept.append(instruction)
+        else:
+            same[result] = twin
+            if result.owner in given:
+                given.add(twin.owner)
     return _needed(kept, outputs)
 
 

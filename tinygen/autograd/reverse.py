@@ -13,6 +13,7 @@ Source: Griewank & Walther 2008, *Evaluating Derivatives*, ch. 3.
 import math
 from functools import wraps
 
+from .. import kernels
 from ..backend import array_module
 from . import tree
 from .core import Node, Primitive, Tracer, levels, recorders
@@ -38,10 +39,12 @@ def _pull_back(roots):
         node = reachable[order]
         if not node.parents or order not in cotangents:
             continue
-        g = cotangents.pop(order)
+        g, together = cotangents.pop(order), {}
         for i, parent in node.parents:
             rule, wants = node.primitive.rule_for(i)
-            contribution = rule(g, *[i if name == "i" else node.kept[name] for name in wants])
+            contribution = together.get(rule) or rule(g, *[i if name == "i" else node.kept[name] for name in wants])
+            if type(contribution) is tuple:
+                together[rule], contribution = contribution, contribution[i]
             if contribution is not None:
                 _accumulate(cotangents, parent, _conform(contribution, parent, node.primitive))
     return cotangents
@@ -76,7 +79,10 @@ def vjp(f, *args, has_aux=False):
     inputs = [Tracer(leaf, level, Node(leaf)) for leaf in leaves]
     result = f(*structure.unflatten(inputs))
     if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"{_name(f)} must return a pair (y, aux) when has_aux=True; it returned {type(result).__name__}")
+        raise TypeError(
+            f"{_name(f)} must return a pair (y, aux) when has_aux=True; it returned {type(result).__name__}: return y, {{}} if "
+            "there is nothing else to report"
+        )
 
     def lower(x):
         return x.value if type(x) is Tracer and x.level == level else x
@@ -178,6 +184,8 @@ def jvp(f, args, tangents):
 
     The pullback u -> u^T J is linear in u, so its own pullback is v -> J v: reverse mode twice is forward mode.
     """
+    if not (isinstance(args, tuple) and isinstance(tangents, tuple)):
+        raise TypeError("jvp: args and tangents must be tuples, with a tangent for each argument; give (x,) and (v,)")
     y, pullback = vjp(f, *args)
     _, push_forward = vjp(pullback, tree.map(_zeros_like, y))
     return y, push_forward(tuple(_array(v) for v in tangents))[0]
@@ -189,11 +197,16 @@ def hvp(f, x, v):
 
 
 def jacobian(f, argnums=0):
-    """x -> df/dx as an array of shape f(x).shape + x.shape, one pullback for each element of f(x); x an array or a tree."""
+    """x -> df/dx as an array of shape f(x).shape + x.shape, one pullback for each element of f(x); x an array or a tree.
+
+    TypeError where f(x) is no array.
+    """
 
     def rows(*args, **kwargs):
         i = argnums % len(args)
         y, pullback = vjp(lambda x: f(*args[:i], x, *args[i + 1 :], **kwargs), args[i])
+        if not tree.is_leaf(y):
+            raise TypeError(f"jacobian: {_name(f)} returned a {type(y).__name__}; give a function of one result, an array")
         basis = array_module(_lowest(y)).eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
         found = [pullback(e)[0] for e in basis]
         leaves = zip(*(tree.flatten(row)[0] for row in found))
@@ -241,7 +254,7 @@ def sum_to(x, shape=()):
     more = x.ndim - len(shape)
     if more and x.dtype.kind == "f" and x.flags.c_contiguous and x.size:  # a product is ten times as fast as sum(axis=0)
         rows = math.prod(x.shape[:more])
-        x = (array_module(x).ones(rows, x.dtype) @ x.reshape(rows, -1)).reshape(x.shape[more:])
+        x = kernels.matmul.product(array_module(x).ones(rows, x.dtype), x.reshape(rows, -1)).reshape(x.shape[more:])
     elif more:
         x = x.sum(axis=tuple(range(more)))
     units = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)

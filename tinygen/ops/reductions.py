@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from .. import kernels
 from ..autograd.core import Primitive
 from ..autograd.reverse import broadcast_to
 from ..backend import array_module
@@ -22,6 +23,11 @@ __all__ = [
 @Primitive
 def sum(x, axis=None, keepdims=False):
     r"""\sum x over the axes."""
+    if axis in (-1, (1,)) and x.ndim == 2 and 1 < x.shape[1] < 8 and x.dtype in (np.float32, np.float64) and not keepdims:
+        total = x[:, 0] + x[:, 1]  # the sum that NumPy makes row by row, to the last bit, in a third of the time
+        for i in range(2, x.shape[1]):
+            total += x[:, i]
+        return total
     return x.sum(axis=axis, keepdims=keepdims)
 
 
@@ -56,16 +62,36 @@ def logsumexp(x, axis=None, keepdims=False):
 @Primitive
 def softmax(x, axis=-1):
     r"""e^x / \sum e^x along one axis, written with x - max x."""
+    if _is_last(x, axis):
+        return kernels.softmax.softmax(x)
     e = array_module(x).exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
 
 
 @Primitive
+def softmax_gradient(dy, result, axis=-1):
+    r"""p (dy - \sum dy p): dy times the derivative of softmax, by its result p."""
+    if _is_last(result, axis):
+        return kernels.softmax.softmax_gradient(dy, result)
+    return result * (dy - (dy * result).sum(axis=axis, keepdims=True))
+
+
+@Primitive
 def log_softmax(x, axis=-1):
     """x - logsumexp(x) along one axis: finite where softmax itself underflows."""
+    if _is_last(x, axis):
+        return kernels.softmax.log_softmax(x)
     x = x - x.max(axis=axis, keepdims=True)
     xp = array_module(x)
     return x - xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
+
+
+@Primitive
+def log_softmax_gradient(dy, result, axis=-1):
+    r"""dy - e^l \sum dy: dy times the derivative of log_softmax, by its result l."""
+    if _is_last(result, axis):
+        return kernels.softmax.log_softmax_gradient(dy, result)
+    return dy - array_module(result).exp(result) * dy.sum(axis=axis, keepdims=True)
 
 
 def mean(x, axis=None, keepdims=False):
@@ -76,6 +102,11 @@ def mean(x, axis=None, keepdims=False):
 def min(x, axis=None, keepdims=False):
     """The smallest x over the axes; where several are equal, they share the derivative equally."""
     return -max(-x, axis=axis, keepdims=keepdims)
+
+
+def _is_last(x, axis):
+    """Whether this is the last axis, for which there is a kernel of one pass; see kernels/softmax/spec.py."""
+    return x.ndim > 0 and axis in (-1, x.ndim - 1)
 
 
 def _reduced(shape, axis):
@@ -115,5 +146,15 @@ sum.rule(x=lambda g, x_shape, axis, keepdims: broadcast_to(_restore(g, x_shape, 
 max.rule(x=_max_rule)
 cumsum.rule(x=lambda g, axis, reverse: cumsum(g, axis=axis, reverse=not reverse))
 logsumexp.rule(x=_logsumexp_rule)
-softmax.rule(x=lambda g, y, axis: y * (g - sum(g * y, axis=axis, keepdims=True)))
-log_softmax.rule(x=lambda g, y, axis: g - exp(y) * sum(g, axis=axis, keepdims=True))
+softmax.rule(x=lambda g, y, axis: softmax_gradient(g, y, axis=axis))
+softmax_gradient.rule(
+    dy=lambda g, result, axis: softmax_gradient(g, result, axis=axis),
+    result=lambda g, dy, result, axis: (
+        g * (dy - sum(dy * result, axis=axis, keepdims=True)) - dy * sum(g * result, axis=axis, keepdims=True)
+    ),
+)
+log_softmax.rule(x=lambda g, y, axis: log_softmax_gradient(g, y, axis=axis))
+log_softmax_gradient.rule(
+    dy=lambda g, result, axis: g - sum(g * exp(result), axis=axis, keepdims=True),
+    result=lambda g, dy, result, axis: -(g * exp(result) * sum(dy, axis=axis, keepdims=True)),
+)
