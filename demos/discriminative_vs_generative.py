@@ -25,6 +25,7 @@ chosen = options(
     "discriminative_vs_generative",
     "Set naive Bayes and Gaussian discriminant analysis against logistic regression, from one example of each digit on.",
     data=("digits",),
+    devices=("cpu",),
     repeats={"type": at_least_one, "metavar": "N", "help": "draws of the examples (default: 5)"},
 )
 repeats = chosen.repeats or (1 if chosen.quick else 5)

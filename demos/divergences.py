@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from tinygen.backend import array_module
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -39,7 +41,8 @@ class Grid:
 
     def places(self, x):
         """In which cell points x (n, D) lie: the number of its column and row, (n, D); outside, none of 0 .. cells - 1."""
-        return np.floor((np.asarray(x, np.float64) + self.side) * (self.cells / (2 * self.side))).astype(np.int64)
+        places = (x.astype(np.float64) + self.side) * (self.cells / (2 * self.side))
+        return array_module(x).floor(places).astype(np.int64)
 
     def numbers(self, places):
         """Which cell that is, (n,); cells^D, one more than there are, for all outside."""

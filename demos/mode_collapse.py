@@ -93,7 +93,7 @@ def step(states, batch, rng):
                 x, run = batch[toy][i][: settings["rounds"] * BATCH], f"{toy}, {game}, {i}"
                 new[run], seen = steps[game](states[run], x, rng)
                 accuracies.append(seen["accuracy"])
-    return new, {"accuracy": np.mean(accuracies)}
+    return new, {"accuracy": sum(accuracies) / len(accuracies)}
 
 
 optimiser = {game: optim.Adam(1e-3, beta1=settings["momentum"], beta2=0.9) for game, settings in GAMES.items()}

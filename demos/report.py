@@ -82,7 +82,10 @@ def html(blocks):
         rows = []
         for name, cells in block.rows.items():
             columns = zip(block.columns, cells)
-            row = "".join(f'<td data-column="{escape(column)}">{_cell(cell)}</td>' for column, cell in columns)
+            row = "".join(
+                f'<td{" class=empty" * (not cell.text)} data-column="{escape(column)}">{_cell(cell)}</td>'
+                for column, cell in columns
+            )
             rows.append(f"<tr><th scope=row>{_inline(name)}</th>{row}</tr>")
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
@@ -147,8 +150,9 @@ figcaption { color: #555; font-size: .9rem }
   thead { display: none } table, tbody, tr, th, td { display: block }
   tr { margin: 0 0 1.2rem } tbody th { font-size: 1.15rem; border-bottom: 0 }
   td { display: grid; grid-template-columns: 38% 22% 1fr; gap: .6rem; padding: .3rem .35rem }
-  td::before { content: attr(data-column); color: #555 }
+  td::before { content: attr(data-column); color: #555 } td.empty { display: none }
 }
+@media (max-width: 43rem) { .wide::before { content: "Scroll this sideways."; color: #555; font-size: .9rem } }
 @media (max-width: 30rem) { body { padding: 1rem } .several { grid-template-columns: 1fr 1fr } }
 """
 

@@ -34,6 +34,7 @@ chosen = options(
     "taxonomy",
     "Draw the tree and the timeline of the families, and say which of them fit your answers to a few questions.",
     data=("none",),
+    devices=("cpu",),
     answers={"metavar": "QUESTION=ANSWER,...", "help": "in place of being asked; the list of questions is printed"},
     compared={
         "type": Path,

@@ -18,7 +18,8 @@ from statistics import median
 from tinygen.plot import PALETTE, style
 
 from . import kernels
-from .contest import OURS, Case, hold_together, quotients
+from .case import OURS, Case, quotients
+from .contest import hold_together
 
 CLIFF = 1.3
 ROUNDS, SECONDS = 5, 0.05
@@ -108,17 +109,16 @@ def sweeps(quick=False):
     return [Sweep(name, what, item, tile, sizes[: 4 if quick else None], of) for name, (what, item, tile, sizes), of in rows]
 
 
-def measure(sweep, threads=1, quick=False, busy=False):
+def measure(sweep, conditions):
     """{size: its `Result`}, of the sizes at which ours ran."""
-    rounds, seconds = (1, 0) if quick else (ROUNDS, SECONDS)
-    results = hold_together([*sweep.cases.values()], rounds, seconds, threads, quick, busy)
+    results = hold_together([*sweep.cases.values()], ROUNDS, SECONDS, conditions)
     return {n: result for n, result in zip(sweep.sizes, results)}
 
 
 def cliffs(sweep, results):
     """A sentence for each, with what PyTorch's factor between the same two sizes is."""
     for n, near in sweep.neighbours().items():
-        factor = slower(sweep, results, n, near, OURS.name)
+        factor = slower(sweep, results, n, near, OURS)
         if factor and factor > CLIFF:
             theirs = slower(sweep, results, n, near, results[n].best)
             beside = f" (PyTorch: {theirs:.2f})" if theirs else ""
@@ -133,7 +133,7 @@ def slower(sweep, results, n, near, name):
 
 def lines(sweep, results):
     """{"ours" or "PyTorch": {size: seconds per item}}; PyTorch's in the faster layout at each size."""
-    ours = {n: sweep.per_item(n, result.seconds(OURS.name)) for n, result in results.items() if result.rounds}
+    ours = {n: sweep.per_item(n, result.seconds(OURS)) for n, result in results.items() if result.rounds}
     theirs = {n: sweep.per_item(n, result.seconds(result.best)) for n, result in results.items() if result.best}
     return {name: line for name, line in {"ours": ours, "PyTorch": theirs}.items() if line}
 
@@ -185,7 +185,7 @@ def panel(axes, sweep, results, roof):
     for (name, line), colour in reversed([*zip(every.items(), PALETTE)]):  # ours on top
         plot(line, color=colour, marker="o", markersize=4, markerfacecolor="white", label=name)
         plot({n: seconds for n, seconds in line.items() if n not in off}, "o", color=colour, markersize=4)
-    if high := {n: every["ours"][n] for n, near in off.items() if (slower(sweep, results, n, near, OURS.name) or 0) > CLIFF}:
+    if high := {n: every["ours"][n] for n, near in off.items() if (slower(sweep, results, n, near, OURS) or 0) > CLIFF}:
         label = f"more than {CLIFF} times its neighbour on the tile"
         plot(high, "o", color=PALETTE[7], markersize=10, markerfacecolor="none", label=label)
     axes.set(title=sweep.name, ylabel=f"{unit} per {sweep.item}", yscale="log")

@@ -4,26 +4,33 @@ A twin (twins_torch.py, twins_jax.py) is the same network and the same loss as o
 takes our weights over by their names, and so the gradients can be compared. All steps are Adam's.
 """
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
 import numpy as np
 
-from tinygen import Generator, ops
+from tinygen import Generator, mcmc, ops, train
 from tinygen.autograd import tree
-from tinygen.models import ddpm, flow, gan, pixelcnn, vae
+from tinygen.backend import to_device
+from tinygen.models import ddpm, ebm, flow, gan, pixelcnn, vae
 from tinygen.optim import Adam, begin
 
-from .contest import Case
+from .case import Case
 
 LEARNING_RATE = 1e-3
+MOVES = 5  # of the energy-based model's chains, in each step
 
 
-def cases(quick=False):
+ON_A_GPU = {128: (1.0, 2.0), 1024: None}  # batches there, and what a step must reach
+
+
+def cases(conditions):
     vae_step, flow_step, pixelcnn_step = vae.train_step, flow.train_step, pixelcnn.train_step
     ddpm_step = partial(ddpm.train_step, limit=None, decay=None)
+    ebm_step = partial(ebm.train_step, kernel=mcmc.Langevin(0.01), k=MOVES)
     steps = [
         # network                         a step with it, a batch of     what             must, moonshot
         (dense_vae(784, 400, 20),         vae_step,       128, bits(784),          (1.3, 1.8)),
@@ -33,12 +40,19 @@ def cases(quick=False):
         (plain_pixelcnn(levels=2),        pixelcnn_step,   64, bits(28, 28, 1),    (1.5, 1.9)),
         (convolutional_vae(),             vae_step,       128, bits(28, 28, 1),    (1.1, 1.6)),
         (dcgan(),                         dcgan_step,     128, uniform(28, 28, 1), (1.0, 1.35)),
+        (dense_ebm(784, 512),             ebm_step,       128, normal(784),        None),
         (unet(),                          ddpm_step,       64, normal(28, 28, 1),  (1.0, 1.5)),
     ]  # fmt: skip
+    if conditions.device == "gpu":
+        for network, train_step, _, data, _ in steps:
+            for N, bars in ON_A_GPU.items():
+                case = _step(network, train_step, 2 if conditions.quick else N, data, bars, DrawingAsOnAGPU)
+                yield replace(case, name=f"{case.name}, batch {N}")
+        return
     for network, train_step, N, data, bars in steps:
-        yield _step(network, train_step, 2 if quick else N, data, bars)
+        yield _step(network, train_step, 2 if conditions.quick else N, data, bars)
     for N in 16, 64:
-        yield _sampling(N, 4 if quick else 28, (500, 1200))
+        yield _sampling(N, 4 if conditions.quick else 28, (500, 1200))
 
 
 # Data: what a batch of N is drawn by
@@ -134,6 +148,16 @@ def dcgan_step(optimiser):
     return gan.train_step(gan.NON_SATURATING, optimiser, optimiser)
 
 
+def dense_ebm(pixels, width):
+    network = _products((1, pixels, width), (1, width, width), (1, width, 1))
+    return Network(
+        f"EBM {pixels}-{width}-{width}, {MOVES} moves of Langevin's",
+        partial(ebm.EBM.mlp, shape=(pixels,), hidden=(width, width), activation=ops.silu),
+        lambda twins: twins.EBM(pixels, width, MOVES),
+        (2 * MOVES + 2 * THERE_AND_BACK) * network,  # a move needs the gradient of x alone; the loss is of data and chains
+    )
+
+
 def unet():
     first = (28**2, 9, 32), (28**2, 9 * 32, 2 * 32), (14**2, 9 * 32, 32)  # to half the size
     down = (14**2, 9 * 32, 64), (14**2, 9 * 64, 64), (14**2, 32, 64)
@@ -160,36 +184,39 @@ def _products(*layers):
 # Cases
 
 
-def _step(network, train_step, N, data, bars):
-    """A case of train_step(optimiser) on a batch of N."""
+def _step(network, train_step, N, data, bars, drawing=Generator):
+    """A case of train_step(optimiser) on a batch of N. PyTorch's is checked with the numbers that `drawing` draws."""
 
     def start(optimiser):
         model = _made(network.model)
-        return gan.players(model, optimiser, optimiser) if isinstance(model, gan.GAN) else begin(model, optimiser)
+        if isinstance(model, gan.GAN):
+            return gan.players(model, optimiser, optimiser)
+        return ebm.start(model, optimiser) if isinstance(model, ebm.EBM) else begin(model, optimiser)
 
     def batch():
         return data(Generator(1), N)
 
-    def tinygen(_):
-        step, state, x = train_step(Adam(LEARNING_RATE)), start(Adam(LEARNING_RATE)), batch()
-        rng, number = Generator(2), count()
+    def tinygen(contender):
+        def ready(optimiser):
+            return train_step(optimiser), train.move(start(optimiser), device), to_device(batch(), device)
 
-        def run():
-            nonlocal state
-            state, _ = step(state, x, rng.at(next(number)))
+        device = contender.device
+        run = (_repeated if device == "cpu" else _captured)(*ready(Adam(LEARNING_RATE)), Generator(2, device))
 
         def check():
-            seen, metrics = train_step(Recorder())(start(Recorder()), x, Generator(2))
-            losses = {name: value for name, value in metrics.items() if "loss" in name}
-            return losses | _named(seen, "optimiser.")
+            step, state, x = ready(Recorder())
+            seen, metrics = step(state, x, Generator(2, device))
+            seen = getattr(seen, "training", seen)  # without an energy's chains
+            told = {name: value for name, value in metrics.items() if "loss" in name} | _named(seen, "optimiser.")
+            return {name: to_device(value, "cpu") for name, value in told.items()}
 
         return run, check
 
     def torch(contender):
-        from . import twins_torch
+        from . import pytorch, twins_torch
 
         twin, weights = network.in_torch(twins_torch), _named(_made(network.model))
-        return twins_torch.ready(twin, weights, batch(), Generator(2), contender, LEARNING_RATE)
+        return pytorch.ready(twin, weights, batch(), drawing(2), contender, LEARNING_RATE)
 
     def jax(_):
         from . import twins_jax
@@ -199,6 +226,36 @@ def _step(network, train_step, N, data, bars):
 
     libraries = {"tinygen": tinygen, "torch": torch, **({"jax": jax} if network.in_jax else {})}
     return Case(f"step: {network.name}", libraries, bars, N * network.products, images=network.images, step=True)
+
+
+def _repeated(step, state, x, rng):
+    """run(), a step that goes on where the last one ended, as train.fit makes them."""
+    number = count()
+
+    def run():
+        nonlocal state
+        state, _ = step(state, x, rng.at(next(number)))
+
+    return run
+
+
+def _captured(step, state, x, rng):
+    """The same on a GPU: by a graph, if the step can be captured."""
+    import cupy
+
+    from tinygen.train.graph import OnGPU
+
+    steps, number, stream = OnGPU(step, state, capture=None), count(), cupy.cuda.Stream(non_blocking=True)
+
+    def run():
+        n = next(number)
+        with stream:
+            steps.make(x, rng.at(n))
+        if n == 0 and steps.reason:
+            print(f"this step is made without a graph: {steps.reason}", file=sys.stderr)
+
+    cupy.cuda.Device().synchronize()  # what the stream is to use was made in another one
+    return run
 
 
 def _sampling(N, size, bars):
@@ -213,9 +270,9 @@ def _sampling(N, size, bars):
         return lambda: made.sample(Generator(2), N), lambda: {"logits": made.distribution(images()).logits[:, :, :, 0]}
 
     def torch(contender):
-        from . import twins_torch
+        from . import pytorch, twins_torch
 
-        return twins_torch.logits(network.in_torch(twins_torch), _named(_made(network.model)), images(), contender)
+        return pytorch.logits(network.in_torch(twins_torch), _named(_made(network.model)), images(), contender)
 
     name = f"sampling: {network.name}, {N} images of 256 levels"
     products = N * network.products / THERE_AND_BACK
@@ -230,6 +287,16 @@ class Recorder:
 
     def update(self, gradients, state, params):
         return params, gradients
+
+
+class DrawingAsOnAGPU(Generator):
+    """Gives on the processor the numbers that a Generator of the same seed draws on a GPU: those of kernels/random."""
+
+    def normal(self, shape=(), dtype=np.float32):
+        return self._fill("normal", shape, dtype)
+
+    def uniform(self, shape=(), dtype=np.float32):
+        return self._fill("uniform", shape, dtype)
 
 
 def _made(model):

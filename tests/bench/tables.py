@@ -1,21 +1,23 @@
 """What is said of results: the table on the screen, as wide as it needs to be, and the narrow one for the README."""
 
-from .contest import OURS
+from .case import OURS
 
 COLUMNS = {
     "case": 62, "ours ms": 9, "theirs ms": 9, "which": 31, "ratio": 6, "in rounds": 14, "must / moonshot": 15, "bar": 8,
-    "% of roof": 9, "MiB ours / theirs": 17, "memory": 8, "compiled": 8, "jax": 6,
+    "achieved": 13, "% of roof": 9, "MiB ours / theirs": 17, "memory": 8, "compiled": 8, "jax": 6,
 }  # fmt: skip
 MEMORY = 1.0, 0.7  # of a step, our peak over theirs: what it must not exceed, and the moonshot
 HEAD = "ours, ms", "PyTorch's best, ms", "ratio", "must / moonshot", "", "memory, ours / theirs", "% of roof"
 
 
-def row(result, roof, judged):
-    """What the table says of a result, by column."""
+def row(result, roofs, judged):
+    """What the table says of a result, by column. roofs: {"FLOP/s": the most that anybody reached, "B/s": the same}."""
     case, best = result.case, result.best
-    told = {"case": case.name, "ours ms": milliseconds(result.seconds(OURS.name))}
-    if case.products:
-        told["% of roof"] = f"{100 * 2 * case.products / result.seconds(OURS.name) / roof:.0f}"
+    told = {"case": case.name, "ours ms": milliseconds(result.seconds(OURS))}
+    if case.work:
+        amount, unit = case.work
+        rate = amount / result.seconds(OURS)
+        told |= {"achieved": f"{rate / 1e9:,.0f} G{unit}", "% of roof": f"{100 * rate / roofs[unit]:.0f}"}
     if case.bars:
         told["must / moonshot"] = "{:g} / {:g}".format(*case.bars)
     if best:
@@ -25,7 +27,7 @@ def row(result, roof, judged):
         if case.bars and judged:
             told["bar"] = verdict(ratio, *case.bars)
         if more := result.memory_ratio():
-            told["MiB ours / theirs"] = " / ".join(f"{result.memory[name] / 2**20:.1f}" for name in (OURS.name, best))
+            told["MiB ours / theirs"] = " / ".join(f"{result.memory[name] / 2**20:.1f}" for name in (OURS, best))
             if case.step and judged:
                 told["memory"] = verdict(1 / more, *(1 / bar for bar in MEMORY))
     for column, beginning in ("compiled", "torch.compile"), ("jax", "jax"):
@@ -40,18 +42,18 @@ def line(told):
     return "| " + " | ".join(str(told.get(name, "")).ljust(width) for name, width in COLUMNS.items()) + " |"
 
 
-def markdown(results, roof, judged):
+def markdown(results, roofs, judged):
     """The README's table: kernels, then steps, each with what its bar came to."""
     lines = [_narrow("", *HEAD), "|---" * (1 + len(HEAD)) + "|"]
     for group in "kernels", "steps":
         if found := [result for result in results if result.case.group == group and result.rounds]:
             lines.append(_narrow(f"**{group}**", *[""] * len(HEAD)))
-            lines += [_narrow(*cells(result, roof, judged)) for result in found]
+            lines += [_narrow(*cells(result, roofs, judged)) for result in found]
     return "\n".join(lines) + "\n"
 
 
-def cells(result, roof, judged):
-    told, memory = row(result, roof, judged), result.memory_ratio()
+def cells(result, roofs, judged):
+    told, memory = row(result, roofs, judged), result.memory_ratio()
     yield from (told.get(name, "") for name in ("case", "ours ms", "theirs ms", "ratio", "must / moonshot", "bar"))
     yield f"{memory:.2f}" if memory else ""
     yield told.get("% of roof", "")

@@ -1,7 +1,7 @@
 """tinygen's models as one would write them in PyTorch: the same networks, the same names of parameters, the same losses.
 
-Images are (N, C, H, W), in either memory layout. Where they become vectors, the numbers keep our order, (H, W, C): a view in
-channels last, and otherwise a copy of a small array.
+Where images become vectors, the numbers keep our order, (H, W, C): a view in channels last, and otherwise a copy of a small
+array.
 """
 
 import math
@@ -13,113 +13,7 @@ from torch.nn import functional as F
 from tinygen.models.ddpm import cosine
 from tinygen.nn.masked import live_taps
 
-
-def ready(net, weights, x, rng, contender, learning_rate):
-    """(run, check) for a twin that has our weights, on our batch. `rng` is for the check, so that both draw the same."""
-    net.take_over(weights, contender.channels_last)
-    x = net.as_theirs(x)
-    if contender.compiled:
-        for name in net.parts:
-            setattr(net, name, torch.compile(getattr(net, name)))
-
-    def adam(parameters):
-        return torch.optim.Adam(parameters, learning_rate, fused=contender.fused)
-
-    def check():
-        net.begin(lambda parameters: Nowhere())
-        losses = net.step(x, OurNumbers(rng, net))
-        net.begin(adam)
-        gradients = {name: net.in_our_layout(name, p.grad) for name, p in net.named_parameters()}
-        return {**{name: loss.detach().numpy() for name, loss in losses.items()}, **gradients}
-
-    net.begin(adam)
-    return lambda: net.step(x, TheirNumbers), check
-
-
-def logits(net, weights, x, contender):
-    """(run, check) for one pass of a PixelCNN over images, given in our layout."""
-    net.take_over(weights, contender.channels_last)
-    x = net.as_theirs(x)
-    run = torch.inference_mode()(lambda: net(x))
-    return run, lambda: {"logits": run().permute(0, 2, 3, 1).numpy()}
-
-
-class Twin(nn.Module):
-    """A network and its loss: `noise` draws what is random. Of the rest, the `parts` are what torch.compile may have."""
-
-    parts = ("loss",)
-
-    def begin(self, optimiser):
-        self.optimiser = optimiser([p for p in self.parameters() if p.requires_grad])
-
-    def step(self, x, random):
-        self.optimiser.zero_grad()
-        loss = self.loss(x, *self.noise(x, random))
-        loss.backward()
-        self.optimiser.step()
-        return {"loss": loss}
-
-    def noise(self, x, random):
-        return ()
-
-    # Between our layout and theirs
-
-    def take_over(self, weights, channels_last):
-        parameters = dict(self.named_parameters())
-        if parameters.keys() != weights.keys():
-            raise ValueError(f"only one of the two has {sorted(parameters.keys() ^ weights.keys())}")
-        with torch.no_grad():
-            for name, p in parameters.items():
-                p.copy_(torch.from_numpy(weights[name]).permute(self._axes(name)))
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=layout)
-        for module in self.modules():
-            module.layout = layout
-
-    def as_theirs(self, x):
-        x = torch.from_numpy(x)
-        return x.permute(0, 3, 1, 2).contiguous(memory_format=self.layout) if x.ndim == 4 else x
-
-    def in_our_layout(self, name, gradient):
-        if gradient is None:
-            return torch.zeros_like(self.get_parameter(name)).numpy()
-        axes = self._axes(name)
-        return gradient.permute([axes.index(i) for i in range(len(axes))]).numpy()
-
-    def _axes(self, name):
-        """PyTorch's axes of a parameter in terms of ours."""
-        layer, _, own_name = name.rpartition(".")
-        axes = {nn.Linear: (1, 0), nn.Conv2d: (3, 2, 0, 1), nn.ConvTranspose2d: (2, 3, 0, 1)}
-        kind = next((kind for kind in axes if isinstance(self.get_submodule(layer), kind)), None)
-        return axes[kind] if kind and own_name == "weight" else tuple(range(self.get_parameter(name).ndim))
-
-
-class Nowhere:
-    """An optimiser that makes no step, so that the gradients can be looked at."""
-
-    def zero_grad(self):
-        pass
-
-    step = zero_grad
-
-
-class TheirNumbers:
-    normal, uniform = staticmethod(torch.randn), staticmethod(torch.rand)
-
-
-class OurNumbers:
-    """What tinygen draws, in PyTorch's layout."""
-
-    def __init__(self, rng, net):
-        self.rng, self.net = rng, net
-
-    def normal(self, shape):
-        n, *c, h, w = shape if len(shape) == 4 else (*shape, 1, 1)
-        return self.net.as_theirs(self.rng.normal((n, h, w, *c))).reshape(shape)
-
-    def uniform(self, shape, dtype=torch.float32):
-        return torch.as_tensor(self.rng.uniform(shape, str(dtype).removeprefix("torch.")))
-
+from .pytorch import Twin
 
 # Layers
 
@@ -313,6 +207,39 @@ class DCGAN(Twin):
         return F.softplus(-self.discriminator(self.samples(z))).mean()
 
 
+class EBM(Twin):
+    """Contrastive divergence: chains start at the data and make a few moves, and the loss is between the two."""
+
+    parts = ("energy",)
+    length = 0.01  # of a move
+
+    def __init__(self, pixels, width, moves):
+        super().__init__()
+        layers = nn.Linear(pixels, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+        self.network, self.moves = nn.Sequential(nn.Flatten(), *layers), moves
+        self.mean = nn.Parameter(torch.zeros(pixels), requires_grad=False)
+        self.std = nn.Parameter(torch.ones(pixels), requires_grad=False)
+
+    def energy(self, x):
+        u = (x - self.mean) / self.std
+        return self.network(u)[:, 0] + 0.5 * (u * u).sum(1)
+
+    def noise(self, x, random):
+        for _ in range(self.moves):
+            yield random.normal(x.shape)
+            random.uniform((len(x),))  # by which others than Langevin would accept or reject
+
+    def loss(self, x, *noise):
+        self.network.requires_grad_(False)
+        chains = x
+        for eps in noise:
+            chains = chains.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.energy(chains).sum(), chains)
+            chains = chains - self.length * slope + math.sqrt(2 * self.length) * eps
+        self.network.requires_grad_(True)
+        return self.energy(x).mean() - self.energy(chains.detach()).mean()
+
+
 class ResidualBlock(nn.Module):
     def __init__(self, c_in, c_out, width):
         super().__init__()
@@ -355,7 +282,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList([nn.ModuleList(small), nn.ModuleList([ResidualBlock(64, 32, width)])])
 
     def forward(self, x, t):
-        angles = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(64, dtype=torch.float64) / 63)
+        angles = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(64, dtype=torch.float64, device=t.device) / 63)
         waves = torch.cat([angles.sin(), angles.cos()], 1).float()
         e = F.silu(self.condition["second"](F.silu(self.condition["first"](waves))))
         (large, halve), (small,) = self.down
@@ -377,7 +304,8 @@ class DDPM(Twin):
 
     def noise(self, x, random):
         N, T = len(x), len(self.abar) - 1
-        t = 1 + torch.floor(T * ((random.uniform((), dtype=torch.float64) + torch.arange(N) / N) % 1)).long()
+        strata = torch.arange(N, device=x.device) / N
+        t = 1 + torch.floor(T * ((random.uniform((), dtype=torch.float64) + strata) % 1)).long()
         random.uniform((N,))  # which labels are hidden
         return t, random.normal(x.shape)
 

@@ -1,7 +1,9 @@
 """The comparison of the families as a user runs it, with a few steps; and what it does when something goes wrong."""
 
+import gc
 import re
 import runpy
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from demos import claims, families, report
 from demos.claims import Results
 from tinygen import Generator, data, train
 from tinygen.autograd import tree
+from tinygen.train.loop import CHECKPOINT, alone_in
 
 from .run import ROOT, check_refusal, demo
 
@@ -46,6 +49,9 @@ def compare(monkeypatch, capsys):
             runpy.run_module("demos.compare", run_name="__main__")
         except SystemExit as stop:
             code = stop.code
+        except KeyboardInterrupt:
+            code = "interrupted"  # demos/__main__.py says the rest
+        gc.collect()  # a process that ends would let go of the folder
         return code, *capsys.readouterr()
 
     return run
@@ -66,6 +72,7 @@ def test_a_quick_comparison_measures_six_families_and_resumes(tmp_path):
     command = ["compare", "--quick", "--seeds", "1", "--budget", "0.03"]
     first = demo(*command, "--out", tmp_path)
     assert first.returncode == 0, first.stderr
+    assert "this was a quick run" in first.stdout
     assert set(figures(tmp_path)) == {f"{name}-0" for name in families.FAMILIES}
     rows = table(tmp_path)
     assert [row[0].strip("*") for row in rows[2:]] == [*families.FAMILIES, "training images"]
@@ -114,7 +121,8 @@ def test_a_family_that_fails_is_a_row_and_the_others_go_on(tmp_path, compare):
     rows = {row[0].strip("*"): row[1:] for row in table(tmp_path)}
     assert all(cell.startswith("failed") for cell in rows["VAE"]) and "failed" not in "".join(rows["GAN"])
     assert "- VAE failed: ValueError: the third step went wrong" in (tmp_path / "report.md").read_text()
-    assert set(figures(tmp_path)) == {"GAN-0"}  # a failure is not kept: when it is mended, --resume tries again
+    kept = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert kept == {"GAN-0.safetensors"}  # a failure is not kept: when it is mended, --resume tries again
 
 
 def test_a_run_that_diverges_is_counted_and_kept(tmp_path, compare):
@@ -130,24 +138,74 @@ def test_a_run_that_diverges_is_counted_and_kept(tmp_path, compare):
     assert "is nan" in figures(tmp_path)["VAE-0"]["diverged"]
 
 
-def test_an_interrupted_comparison_resumes_to_the_same_table(tmp_path, compare):
-    def interrupt(result, step):
-        if step == 2:
-            raise KeyboardInterrupt
-        return result
+def interrupt(result, step=2):
+    if step == 2:
+        raise KeyboardInterrupt
+    return result
 
-    chosen = {"GAN": families.GAN, "VAE": families.VAE}
-    compare("--out", tmp_path / "whole", **chosen)
-    code, _, said = compare("--out", tmp_path / "parts", **chosen | {"VAE": in_training(families.VAE, interrupt)})
-    assert code == 130 and f"--resume {tmp_path / 'parts'}" in said
-    assert set(figures(tmp_path / "parts")) == {"GAN-0"} and not (tmp_path / "parts" / "report.md").exists()
-    code, _, said = compare("--resume", tmp_path / "parts", **chosen)
-    assert code == 0 and said.count("step ") == 1  # only the VAE had to be trained
-    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-    assert table(tmp_path / "parts") == table(tmp_path / "whole")
 
-    code, _, said = compare("--resume", tmp_path / "parts", "--budget", 0.05, **chosen)
+class InterruptedWhileMeasured(families.VAE):
+    def sample(self, model, rng, labels):
+        raise KeyboardInterrupt
+
+
+def test_a_comparison_that_is_interrupted_three_times_resumes_to_the_same_table(tmp_path, compare, monkeypatch):
+    chosen, budget = {"GAN": families.GAN, "VAE": families.VAE}, ("--budget", 0.06)  # 8 steps of the VAE
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    compare("--out", whole, *budget, **chosen)
+
+    code, _, said = compare("--out", parts, *budget, **chosen | {"VAE": in_training(families.VAE, interrupt)})
+    assert code == 130 and f"--resume {parts}" in said
+    assert set(figures(parts)) == {"GAN-0"} and not (parts / "report.md").exists()
+    assert train.checkpoint_info(parts / "runs" / "VAE-0, 8 steps on digits" / CHECKPOINT)["step"] == 2
+
+    code, _, said = compare("--resume", parts, *budget, **chosen | {"VAE": InterruptedWhileMeasured})
+    assert code == 130 and "step 8/8" in said and "step 4/4" not in said  # the GAN's
+
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "html", lambda blocks: interrupt(blocks))
+        code, _, said = compare("--resume", parts, *budget, **chosen)
+        assert code == "interrupted" and "step " not in said  # the VAE was trained
+    code, _, said = compare("--resume", parts, *budget, **chosen)
+    assert code == 0 and "step " not in said
+    assert figures(parts) == figures(whole) and table(parts) == table(whole)
+    assert {path.name for path in (parts / "runs").iterdir()} == {"GAN-0.safetensors", "VAE-0.safetensors"}
+
+    code, _, said = compare("--resume", parts, "--budget", 0.05, **chosen)
     assert code == 2 and "give these, or another --out" in said
+
+
+def test_two_comparisons_in_one_folder_are_refused(tmp_path, compare):
+    (tmp_path / "runs").mkdir()
+    for arguments in ("--out", tmp_path), ("--resume", tmp_path):
+        with alone_in(tmp_path):
+            code, _, said = compare(*arguments, GAN=families.GAN)
+        assert code == 2 and "another run is writing to" in said and said.count("\n") == 1
+
+
+def test_memory_is_that_of_a_step_that_is_compiled_and_recorded(tmp_path, compare):
+    class WithABeginning(families.GAN):
+        def training(self, rng):
+            state, step, batches = super().training(rng)
+            calls = iter(range(1000))
+
+            def once(state, batch, rng):
+                large = np.ones(10_000_000 if next(calls) < 3 else 1)
+                return step(state, batch, rng) if large.all() else None
+
+            return state, once, batches
+
+    code, _, _ = compare("--out", tmp_path, GAN=WithABeginning)
+    (run,) = (train.checkpoint_info(path)["extra"]["measured"] for path in (tmp_path / "runs").glob("*.safetensors"))
+    assert code == 0 and 1 < run["memory"] < 20
+
+
+@pytest.mark.slow
+def test_a_comparison_on_a_pretended_gpu(tmp_path):
+    command = [sys.executable, "-m", "tests.demos.on_pretended_gpu", "compare", "--quick", "--seeds", "1", "--budget", "0.03"]
+    run = subprocess.run([*command, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0 and "failed" not in run.stderr, run.stderr
+    assert set(figures(tmp_path)) == {f"{name}-0" for name in families.FAMILIES}
 
 
 @pytest.mark.parametrize("arguments, complaint", [
@@ -257,9 +315,9 @@ def verdict(results, title, name, claim):
     ("classes", {"classes": 9}, "fewer", "all"),
     ("ms for a sample", {"ms": 0.9}, "fast", "slow"),
     ("ms for a sample", {"ms": 1.1}, "slow", "fast"),
-    ("evaluations", {"evaluations": 1, "in a row": 64}, "one", "one a pixel"),
-    ("evaluations", {"evaluations": 64}, "one a pixel", "one"),
-    ("evaluations", {"evaluations": 50}, "many", "one"),
+    ("evaluations", {"evaluations": 1, "in a row": 1}, "one", "many"),
+    ("evaluations", {"evaluations": 1, "in a row": 64}, "one a pixel", "one"),  # as much work as one, but all that waiting
+    ("evaluations", {"evaluations": 50, "in a row": 50}, "many", "one"),
     ("latent space", {"midpoints": 0.9, "mean images": 1.0}, "smooth", "none"),
     ("latent space", {}, "none", "smooth"),
 ])  # fmt: skip
@@ -268,6 +326,11 @@ def test_a_claim_is_held_against_the_figure(title, figures, right, wrong):
     results = Results({"x": [run(**{"bits": 2.5, **figures})], **others}, {}, {"precision": 0.8, "recall": 0.8}, 64)
     assert verdict(results, title, "x", right) is True and verdict(results, title, "x", wrong) is False
     assert verdict(results, title, "x", None) is None
+
+
+def test_a_code_that_does_not_interpolate_is_a_code():
+    results = Results({"x": [run(**{"midpoints": 1.1, "mean images": 1.0})]}, {}, {}, 64)
+    assert verdict(results, "latent space", "x", "smooth") is False and verdict(results, "latent space", "x", "none") is False
 
 
 def test_stability_needs_seeds_that_agree_and_none_that_diverged():
@@ -298,6 +361,8 @@ def test_every_family_has_a_claim_or_none_in_every_column():
 def test_a_report_escapes_what_it_is_given():
     blocks = ["# a < b", "- `x` & y", report.Table(("bits",), {"<b>": (report.Cell("<= 2", "poor", False),)})]
     page = report.html(blocks)
+    assert "<td data-column" in page and "<td class=empty" not in page
+    assert '<td class=empty data-column="bits">' in report.html(["# x", report.Table(("bits",), {"a": (report.Cell(""),)})])
     assert "<title>a &lt; b</title>" in page and "<li><code>x</code> &amp; y</li>" in page and "&lt;b&gt;" in page
     assert "<b>&lt;= 2</b><span class=disagrees>poor: disagrees" in page
     assert "| **<b>** | <= 2<br>*poor*: disagrees" in report.markdown(blocks, ".")

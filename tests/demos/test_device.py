@@ -8,10 +8,11 @@ import pytest
 from .run import ROOT
 
 LESSONS = ["vae", "gan", "flow", "pixelcnn", "ebm", "ddpm"]
+OTHERS = ["learning_a_distribution", "mode_collapse"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LESSONS, *(f"{name}_2d" for name in LESSONS if name != "vae")])
+@pytest.mark.parametrize("name", [*LESSONS, *(f"{name}_2d" for name in LESSONS if name != "vae"), *OTHERS])
 def test_a_lesson_trains_on_a_pretended_gpu(name, tmp_path):
     command = [sys.executable, "-m", "tests.demos.on_pretended_gpu", name, "--quick", "--steps", "4", "--out", tmp_path / "run"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -17,4 +17,5 @@ def test_it_says_the_errors_and_the_densities_and_leaves_pictures(tmp_path):
 
 def test_a_wrong_option_is_one_sentence_and_exit_code_2():
     check_refusal("mnist", "discriminative_vs_generative", "--data", "mnist")
+    check_refusal("invalid choice: 'gpu'", "discriminative_vs_generative", "--device", "gpu")
     check_refusal("must be a whole number", "discriminative_vs_generative", "--repeats", "none")

@@ -20,8 +20,8 @@ def step(state, batch, rng):
     return {"x": 0.5 * state["x"] + rng.normal((3,))}, {"loss": abs(state["x"]).sum()}
 
 
-def fit(out, step=step, steps=6, resume=None, start=3, log_every=2, **more):
-    chosen = SimpleNamespace(steps=steps, seed=4, out=out, resume=resume, device="cpu")
+def fit(out, step=step, steps=6, resume=None, start=3, log_every=2, graph=None, **more):
+    chosen = SimpleNamespace(steps=steps, seed=4, out=out, resume=resume, device="cpu", graph=graph)
     return training.fit(chosen, step, {"x": np.zeros(start, np.float32)}, lambda n: n, log_every, **more)["x"]
 
 
@@ -45,7 +45,7 @@ def test_it_is_train_fit_with_what_was_chosen(tmp_path):
 
 def test_a_second_part_goes_on_from_the_first_and_makes_no_room(tmp_path):
     fit(tmp_path / "it", steps=4)
-    chosen = SimpleNamespace(steps=6, seed=4, out=tmp_path / "it", resume=None, device="cpu")
+    chosen = SimpleNamespace(steps=6, seed=4, out=tmp_path / "it", resume=None, device="cpu", graph=None)
     whole = training.fit(chosen, step, {"x": np.zeros(3, np.float32)}, lambda n: n, 2, None, 6, resume=True)["x"]
     assert np.array_equal(whole, fit(tmp_path / "other"))
     assert not (tmp_path / "it.1").exists()
@@ -133,3 +133,7 @@ def test_ctrl_c_in_a_demo_loses_nothing_and_says_how_to_go_on(tmp_path):
     assert run.returncode == 130 and "Traceback" not in said
     assert said.splitlines()[-1].endswith("--steps 100000 --resume goes on after the last complete step")
     assert train.checkpoint_info(tmp_path / "cut" / "checkpoint.safetensors")["step"] >= 1
+
+
+def test_a_graph_is_for_a_gpu(tmp_path, capsys):
+    assert refused(capsys, 2, tmp_path / "it", graph=True).startswith("fit: capture=True needs a state on a GPU")

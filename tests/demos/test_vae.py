@@ -38,6 +38,7 @@ def test_vae_leaves_pictures_a_log_and_a_checkpoint_and_can_be_resumed(tmp_path)
     (["--resume", "nowhere"], "nowhere"),
     (["--samples", "0"], "at least 1"),
     (["--beta", "-1"], "at least 0"),
+    (["--samples", "5", "--beta", "2"], "no KL to scale"),
 ])  # fmt: skip
 def test_a_wrong_option_is_one_sentence_and_exit_code_2(arguments, complaint):
     check_refusal(complaint, "vae", "--quick", *arguments)
