@@ -15,14 +15,21 @@ from tinygen.backend import to_device
 from tinygen.kernels import jit
 
 
-def options(name, description, steps=None, data=("digits", "mnist"), resumes_from="checkpoint.safetensors", **more):
+def options(
+    name, description, steps=None, data=("digits", "mnist"), devices=("cpu", "gpu"), resumes_from="checkpoint.safetensors",
+    **more,
+):  # fmt: skip
     """Parse the command line of a demo: the flags that all share, and `more`, a dictionary of argparse settings by flag name.
 
     `steps` has the number of training steps for each data set, and for "quick", or is None for a demo that counts its own. What
-    can be resumed has `resumes_from` in its folder. In a notebook there is no command line: the defaults hold.
+    can be resumed has `resumes_from` in its folder. `devices` are those on which there is something to do. In a notebook there
+    is no command line: the defaults hold.
     """
     parser = argparse.ArgumentParser(f"python -m demos {name}", description=description)
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to train (default: %(default)s)")
+    parser.add_argument("--device", choices=devices, default="cpu", help="where to train (default: %(default)s)")
+    parser.add_argument(
+        "--graph", action=argparse.BooleanOptionalAction, help="on a GPU, steps as a CUDA graph (default: where they can be)"
+    )
     parser.add_argument("--data", choices=data, default=data[0], help="the data set (default: %(default)s)")
     if steps is not None:
         parser.add_argument("--steps", type=at_least_one, help="training steps (default: depends on the data)")

@@ -35,11 +35,13 @@ def fit(chosen, step, state, batches, log_every, on_log=None, steps=None, resume
             make_room(chosen.out)
         state = train.fit(
             step, state, batches, steps, seed=chosen.seed, out=chosen.out, resume=resume, log_every=max(1, log_every),
-            checkpoint_every=max(1, min(1000, steps // 10)), on_log=on_log and told,
+            checkpoint_every=max(1, min(1000, steps // 10)), on_log=on_log and told, capture=chosen.graph,
         )  # fmt: skip
         return train.move(state, "cpu")
     except train.NonFiniteError as error:
         stop(error, 1)
+    except train.NotCapturable as error:
+        stop(f"{error}; leave out --graph")
     except MemoryError as error:
         stop(f"the memory of the {chosen.device.upper()} is full ({error}); take a smaller model, or another device")
     except OSError as error:

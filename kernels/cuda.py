@@ -113,6 +113,27 @@ def table(rows):
     return _table(rows, _device)
 
 
+def capability():
+    """The device's compute capability, 75 for 7.5; None where it has none."""
+    return getattr(_device, "capability", None)
+
+
+def capturing():
+    """Whether launches may become a graph: then nothing may call a library that CuPy refuses there, such as cuBLAS."""
+    return _capturing
+
+
+@contextmanager
+def as_captured():
+    """Within, `capturing()` is True: kernels are chosen that a graph can hold, whether or not one is made of them."""
+    global _capturing
+    before, _capturing = _capturing, True
+    try:
+        yield
+    finally:
+        _capturing = before
+
+
 @contextmanager
 def launching_by(device):
     """Within, another device stands in CuPy's place; the class below shows what one must have."""
@@ -132,6 +153,10 @@ class CuPy:
         import cupy
 
         return cupy
+
+    @property
+    def capability(self):
+        return int(self.module.cuda.Device().compute_capability)
 
     def empty(self, shape, dtype):
         return self.module.empty(shape, dtype)
@@ -199,4 +224,4 @@ def _check_argument(what, number, a):
         raise ValueError(f"{what}: argument {number}, of shape {a.shape}, is not contiguous; pass cuda.contiguous(x)")
 
 
-_device = CuPy()
+_device, _capturing = CuPy(), False

@@ -4,9 +4,11 @@ A device is where the arrays live. Nothing here holds a current device or a glob
 library that their arguments belong to, and random numbers come from the `Generator` that is passed in.
 """
 
+import copy
 import sys
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 BLOCK = 16  # bytes of kernels/random that are made at a time
 OLDEST_CARD = 75  # Turing, of 2018: the oldest that the kernels are compiled for in the tests
@@ -46,9 +48,19 @@ class Generator:
 
     def _start(self, key, stream, library):
         self._key, self._stream, self._library = key, stream, library
-        self._random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, stream]))
+        self._random = np.random.Generator(np.random.Philox(_Key(key), counter=[0, 0, 0, stream]))
         self._blocks = 0  # of kernels/random that were used
         return self
+
+    @property
+    def key(self):
+        """What a seed, and the generators derived from it, have become: with the number of the stream, the whole address."""
+        return tuple(map(int, self._key))
+
+    @property
+    def stream(self):
+        """The number of the stream: of at(step) it is step + 1."""
+        return self._stream
 
     @property
     def device(self):
@@ -60,14 +72,31 @@ class Generator:
         if step < 0:
             raise ValueError(f"Generator.at: step must be at least 0, not {step}")
         key = self._key
+        self._require_number("at")
         if self._stream:  # at(a).at(b): a key of its own, or it would be at(b)
             key = np.random.SeedSequence([*map(int, key), self._stream]).generate_state(2, np.uint64)
         return object.__new__(type(self))._start(key, int(step) + 1, self._library)
 
     def split(self, n):
         """n generators, independent of each other and of this one."""
+        self._require_number("split")
         keys = self._random.integers(0, 2**64, (n, 2), np.uint64)
         return [object.__new__(type(self))._start(key, 0, self._library) for key in keys]
+
+    def copy(self):
+        """A generator that will draw the same numbers."""
+        made = copy.copy(self)
+        made._random = copy.deepcopy(self._random)
+        return made
+
+    def on_stream(self, number):
+        """This generator, with numbers of another stream: `number` is an array on the GPU, uint64 (), read when they are made.
+
+        So a captured graph of launches draws other numbers each time that it is launched; see train/graph.py.
+        """
+        made = copy.copy(self)
+        made._stream, made._random = number, None
+        return made
 
     def normal(self, shape=(), dtype=np.float32):
         """Standard normal numbers."""
@@ -78,13 +107,24 @@ class Generator:
         return self._random.random(shape, dtype) if self._library is np else self._fill("uniform", shape, dtype)
 
     def bernoulli(self, p, dtype=np.float32):
-        """1 with probability p, otherwise 0, for each element of p."""
+        """1 with probability p, otherwise 0, for each element of p. ValueError for p outside [0, 1] on the CPU."""
         p = self._own("bernoulli", p)
+        if self._library is np and not (p.min(initial=0) >= 0 and p.max(initial=0) <= 1):  # also not for NaN
+            raise ValueError(f"Generator.bernoulli: p is a probability, in [0, 1], not {_range(p)}; give sigmoid(logits), say")
         return (self.uniform(p.shape, np.float32 if p.dtype == np.float32 else np.float64) < p).astype(dtype)
 
     def categorical(self, probabilities):
-        """An index along the last axis, drawn with the given probabilities (which sum to 1), for each row."""
-        cumulative = self._library.cumsum(self._own("categorical", probabilities), axis=-1, dtype=np.float64)
+        """An index along the last axis, drawn for each row with the given probabilities, or multiples of them.
+
+        ValueError, if they are on the CPU, for one that is negative or not finite, and for a row of zeros.
+        """
+        p = self._own("categorical", probabilities)
+        cumulative = self._library.cumsum(p, axis=-1, dtype=np.float64)
+        if self._library is np and not _are_weights(p, cumulative[..., -1]):
+            raise ValueError(
+                f"Generator.categorical: each row must hold finite probabilities, at least 0 and not all 0, not {_range(p)}; "
+                "give softmax(logits), say"
+            )
         u = self.uniform((*cumulative.shape[:-1], 1), np.float64) * cumulative[..., -1:]
         return (u >= cumulative).sum(axis=-1)
 
@@ -98,7 +138,16 @@ class Generator:
 
     def permutation(self, n):
         """The numbers 0 to n - 1 in random order."""
-        return self._random.permutation(n) if self._library is np else self.uniform((n,), np.float64).argsort()
+        if self._library is np:
+            return self._random.permutation(n)
+        from . import kernels
+
+        return kernels.random.order(self._library.empty(n, np.int64), self.uniform((n,), np.float64))
+
+    def _require_number(self, method):
+        """TypeError where the stream is known on the GPU only."""
+        if self._random is None:
+            raise TypeError(f"Generator.{method}: it makes generators on the CPU, and this one is in a graph; draw from it")
 
     def _own(self, method, p):
         """Probabilities as an array of this generator's device, where they must be, unless they are one number."""
@@ -117,6 +166,25 @@ class Generator:
         getattr(kernels.random, kind)(y, int(self._key[0]), self._stream, self._blocks)
         self._blocks += -(-y.nbytes // BLOCK)
         return y
+
+
+class _Key(ISeedSequence):
+    """A seed sequence that is a key: given a key as such, NumPy asks the system for entropy too, and takes 3 times as long."""
+
+    def __init__(self, key):
+        self.key = key
+
+    def generate_state(self, n_words, dtype=np.uint32):
+        return self.key
+
+
+def _are_weights(p, total):
+    """Whether p are finite, at least 0 and not all 0 in a row whose total is given. (What is NaN is not at least 0.)"""
+    return p.min(initial=0) >= 0 and total.min(initial=1) > 0 and total.max(initial=1) < np.inf
+
+
+def _range(p):
+    return "NaN" if np.isnan(p).any() else f"within [{p.min():g}, {p.max():g}]"
 
 
 def to_device(x, device):

@@ -45,14 +45,13 @@ class SGD:
 
     def update(self, gradients, state, params):
         _parallel_leaves("SGD.update", params, gradients=gradients, **({"velocity": state.velocity} if self.momentum else {}))
-        step = int(state.step)
-        rate, momentum = _rate(self.learning_rate, step), self.momentum
+        rate, momentum = _at(state.step, lambda n: _rate(self.learning_rate, n)), self.momentum
         velocity, along = None, gradients
         if momentum:
             velocity = along = tree.map(lambda u, g: momentum * u + g, state.velocity, gradients)
         if self.nesterov:
             along = tree.map(lambda u, g: g + momentum * u, velocity, gradients)
-        return tree.map(lambda p, u: p - rate * u, params, along), SGDState(_count(step + 1), velocity)
+        return tree.map(lambda p, u: p - _beside(rate, p) * u, params, along), SGDState(_after(state.step), velocity)
 
 
 @module
@@ -89,15 +88,25 @@ class Adam:
 
         layout, p = flat.vectors(params)
         trees = {"gradients": gradients} if state.is_flat_as(layout) else {"gradients": gradients, "m": state.m, "v": state.v}
-        columns = [layout.gather(other) for other in trees.values()]
+        columns = [layout.gather(other, in_parts=other is gradients) for other in trees.values()]
         if None in columns:
             _parallel_leaves(f"{type(self).__name__}.update", params, **trees)
         g, m, v = columns if len(columns) == 3 else [*columns, *state.vectors]
-        step = int(state.step)
-        settings = _rate(self.learning_rate, step), self.beta1, self.beta2, self.eps, self.weight_decay
-        new = [kernels.adam.update(*vectors, step + 1, *settings) for vectors in zip(p, g, m, v)]
+        t, rate, after = self._now(state.step)
+        settings = t, rate, self.beta1, self.beta2, self.eps, self.weight_decay
+        new = [kernels.adam.update(*vectors, *settings) for vectors in zip(p, g, m, v)]
         p, m, v = ([triple[i] for triple in new] for i in range(3))
-        return layout.tree(p), AdamState.of_vectors(_count(step + 1), layout, m, v)
+        return layout.tree(p), AdamState.of_vectors(after, layout, m, v)
+
+    def _now(self, step):
+        """(t, learning rate, state.step after the update); in a graph the first is what kernels.adam takes for these two."""
+        if not _in_graph(step):
+            n = int(step)
+            return n + 1, _rate(self.learning_rate, n), _count(n + 1)
+        from . import kernels
+
+        betas = self.beta1, self.beta2
+        return step.numbers(lambda n: kernels.adam.pace(n + 1, _rate(self.learning_rate, n), *betas)), None, step + 1
 
 
 @module
@@ -149,8 +158,10 @@ def cosine(learning_rate, steps, final=0.0):
 
 
 def exponential(learning_rate, decay, every=1):
-    """learning_rate decay^(step / every)."""
+    """learning_rate decay^(step / every). ValueError for a decay that is not positive."""
     _check_at_least_one("exponential", every=every)
+    if not 0 < decay < math.inf:
+        raise ValueError(f"exponential: decay is {decay}; it must be positive, such as 0.9")
     return lambda step: learning_rate * decay ** (step / every)
 
 
@@ -200,9 +211,7 @@ def ema(average, params, decay, step=None):
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"ema: decay is {decay}; it must be between 0 and 1, such as 0.999")
-    if step is not None:
-        decay = min(decay, (1 + int(step)) / (10 + int(step)))
-    rest = 1.0 - decay
+    rest = 1.0 - decay if step is None else _at(step, lambda n: 1.0 - min(decay, (1 + n) / (10 + n)))
     layout, averages = flat.vectors(average)
     new = layout.gather(params)
     if new is None:
@@ -213,7 +222,7 @@ def ema(average, params, decay, step=None):
 def _between(a, p, part):
     """a + part (p - a), in one new array: the parameters may be many."""
     towards = p - a
-    towards *= part
+    towards *= _beside(part, p)
     towards += a
     return towards
 
@@ -253,6 +262,10 @@ def minimise(loss, optimiser, limit=None, decay=None):
     gradient = capture(value_and_grad(loss, has_aux=True), required=False)
 
     def step(state, batch, rng):
+        if not isinstance(state, Training):
+            raise TypeError(f"minimise: the state is a {type(state).__name__}; begin with begin(params, optimiser)")
+        if decay is not None and state.average is None:
+            raise ValueError("minimise: with a decay there must be an average; begin(params, optimiser, averaged=True)")
         (value, metrics), gradients = gradient(state.params, batch, rng)
         metrics = {"loss": value, **metrics}
         if limit is not None:
@@ -268,6 +281,25 @@ def minimise(loss, optimiser, limit=None, decay=None):
 def _rate(learning_rate, step):
     """A Python float: NumPy's scalars would promote float32 parameters to float64."""
     return float(learning_rate(step) if callable(learning_rate) else learning_rate)
+
+
+def _in_graph(step):
+    """Whether this is a step that a graph is captured of: its number is known only when that is launched (train/graph.py)."""
+    return hasattr(step, "numbers")
+
+
+def _at(step, function):
+    """function(n), a Python float, of the number n of the step; in a graph an array of float64 that holds it when launched."""
+    return step.numbers(function) if _in_graph(step) else function(int(step))
+
+
+def _beside(number, x):
+    """What `_at` gave, so that it does not promote x."""
+    return number if isinstance(number, float) else number.astype(x.dtype)
+
+
+def _after(step):
+    return step + 1 if _in_graph(step) else _count(int(step) + 1)
 
 
 def _zeros(leaf):

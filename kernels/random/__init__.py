@@ -6,3 +6,4 @@ from . import spec
 bits = by_array_type(spec.bits)
 uniform = by_array_type(spec.uniform)
 normal = by_array_type(spec.normal)
+order = by_array_type(spec.order)

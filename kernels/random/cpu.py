@@ -42,6 +42,13 @@ def normal(y, key, stream, first):
     return _fill(_normal_single if y.dtype == f else _normal_double, y, key, stream, first)
 
 
+def order(y, u):
+    spec.require("order", y, "int64")
+    spec.require_vector("order", y, u)
+    y[:] = np.argsort(u, kind="stable")
+    return y
+
+
 def _fill(loop, y, key, stream, first):
     """Fill y: whole blocks where they lie, and what is left of the last one from aside."""
     flat, width = y.reshape(-1), 16 // y.itemsize

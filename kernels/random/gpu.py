@@ -1,4 +1,8 @@
-"""Random numbers on the GPU: one thread for each block of the counter, which knows its place and so all that it needs."""
+"""Random numbers on the GPU: one thread for each block of the counter, which knows its place and so all that it needs.
+
+Here `stream` may also be an array on the GPU, uint64 (): it is read when the kernel runs, so a graph of launches draws from
+another stream each time that it is launched.
+"""
 
 import numpy as np
 
@@ -26,6 +30,19 @@ def normal(y, key, stream, first):
 
 def _fill(kernel, y, key, stream, first, defines):
     blocks = -(-y.nbytes // 16)
-    address = np.uint64(key), np.uint64(stream), np.uint64(first)
+    number, array = (0, stream) if hasattr(stream, "shape") else (stream, None)
+    address = np.uint64(key), np.uint64(number), array, np.uint64(first)
     program.launch(kernel, (-(-blocks // THREADS),), (THREADS,), y, np.int64(y.size), *address, defines=defines)
+    return y
+
+
+def order(y, u):
+    """By counting what comes before each number, n^2 comparisons, while a graph is captured, as no library's sort can be."""
+    spec.require("order", y, "int64")
+    spec.require_vector("order", y, u)
+    if not cuda.capturing():
+        y[...] = u.argsort()
+        return y
+    blocks = -(-u.size // THREADS)
+    program.launch("order", (blocks,), (THREADS,), y, cuda.contiguous(u), np.int32(u.size), defines=cuda.real(u))
     return y

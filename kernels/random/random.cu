@@ -119,14 +119,18 @@ template <class T> __device__ void store(T* y, long long n, long long size, cons
 
 __device__ long long number_of_thread() { return (long long)blockIdx.x * blockDim.x + threadIdx.x; }
 
-extern "C" __global__ void bits(unsigned* y, long long size, uint64 key, uint64 stream, uint64 first) {
+// The three below: stream_at, where it is not null, is where the number of the stream is found when the kernel runs.
+
+extern "C" __global__ void bits(unsigned* y, long long size, uint64 key, uint64 stream, const uint64* stream_at, uint64 first) {
     const long long n = number_of_thread();
+    if (stream_at) stream = *stream_at;
     const Block block = philox(first + n, stream, key);
     store(y, n, size, Sixteen<unsigned>{{block.word[0], block.word[1], block.word[2], block.word[3]}});
 }
 
-extern "C" __global__ void uniform(real* y, long long size, uint64 key, uint64 stream, uint64 first) {
+extern "C" __global__ void uniform(real* y, long long size, uint64 key, uint64 stream, const uint64* stream_at, uint64 first) {
     const long long n = number_of_thread();
+    if (stream_at) stream = *stream_at;
     const Block block = philox(first + n, stream, key);
     Sixteen<real> of;
     for (int i = 0; i < NUMBERS; ++i)
@@ -134,11 +138,22 @@ extern "C" __global__ void uniform(real* y, long long size, uint64 key, uint64 s
     store(y, n, size, of);
 }
 
-extern "C" __global__ void normal(real* y, long long size, uint64 key, uint64 stream, uint64 first) {
+extern "C" __global__ void normal(real* y, long long size, uint64 key, uint64 stream, const uint64* stream_at, uint64 first) {
     const long long n = number_of_thread();
+    if (stream_at) stream = *stream_at;
     const Block block = philox(first + n, stream, key);
     Sixteen<real> of;
     for (int i = 0; i < NUMBERS; i += 2)
         normal_pair(integer(block, i), integer(block, i + 1), of.number[i], of.number[i + 1]);
     store(y, n, size, of);
+}
+
+// order[k] = the place in u of the k-th smallest number, equal ones in the order in which they come. A thread counts those that
+// come before its own: all threads of a warp read the same u[j], at once, and from the cache.
+extern "C" __global__ void order(long long* order, const real* u, int size) {
+    const long long i = number_of_thread();
+    if (i >= size) return;
+    int before = 0;
+    for (int j = 0; j < size; ++j) before += u[j] < u[i] || (u[j] == u[i] && j < i);
+    order[before] = i;
 }

@@ -70,12 +70,29 @@ def normal(y, key, stream, first):
     return y
 
 
+def order(y, u):
+    """y[k] = the place in u (n,) of its k-th smallest number, equal ones in the order in which they come, for int64 y (n,).
+
+    The order of n uniform numbers is a permutation, and each is equally likely.
+    """
+    require("order", y, "int64")
+    require_vector("order", y, u)
+    y[:] = sorted(range(u.size), key=lambda i: u[i])
+    return y
+
+
 def require(name, y, *dtypes):
     """TypeError unless y has one of the dtypes, ValueError unless its numbers lie side by side."""
     if y.dtype.name not in dtypes:
         raise TypeError(f"random.{name}: y is of {y.dtype}; it must be of {' or '.join(dtypes)}")
     if not y.flags.c_contiguous:
         raise ValueError(f"random.{name}: y, of shape {tuple(y.shape)}, is not contiguous; fill a new array, and assign it")
+
+
+def require_vector(name, y, u):
+    """ValueError unless both have one axis, of one length."""
+    if y.ndim != 1 or y.shape != u.shape:
+        raise ValueError(f"random.{name}: y has shape {tuple(y.shape)} and u {tuple(u.shape)}; both must be (n,)")
 
 
 def _words(n, key, stream, first):

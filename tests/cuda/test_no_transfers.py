@@ -267,4 +267,4 @@ def test_fit_draws_where_the_state_is(device):
     with watched(device):
         train.fit(step, train.move({"x": POINTS, "n": np.array(3)}, "gpu"), [None], 1, progress=False)
         train.fit(step, {"x": POINTS}, [None], 1, progress=False)
-    assert seen == ["gpu", "cpu"]
+    assert set(seen[:-1]) == {"gpu"} and seen[-1] == "cpu"  # a graph's step is run a few times

@@ -77,13 +77,15 @@ def _read(path):
         raise FileNotFoundError(f"load_checkpoint: there is no checkpoint {path}; give the folder of a run that has one")
     try:
         with safe_open(path, "numpy") as file:
-            about = json.loads((file.metadata() or {}).get("tinygen", "{}"))
+            about = dict(json.loads((file.metadata() or {}).get("tinygen", "{}")))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError) as error:  # ValueError and TypeError: the metadata is no dict of JSON
         raise ValueError(f"load_checkpoint: {path} is truncated or damaged ({error}); take an earlier checkpoint") from None
     if about.get("format") != FORMAT:
         raise ValueError(
             f"load_checkpoint: {path} has format {about.get('format')}, not {FORMAT}: it was written by another program, or by "
             "another version of tinygen"
         )
+    if not all(isinstance(about.get(name), int) for name in ("step", "seed")):
+        raise ValueError(f"load_checkpoint: {path} does not say its step and seed: it is damaged; take an earlier checkpoint")
     return about, arrays

@@ -2,6 +2,9 @@
 
 Two watchers see it. `observe` sees the primitives, in the forward and in the backward pass. But a rule, an optimiser or a step
 may also use NumPy's operators on plain arrays, which are no primitives: these, NumPy itself reports.
+
+On a GPU nobody waits for the numbers of every step. A flag there says whether they were finite (graph.py); where it is looked
+at and is not set any more, the steps since the last look are made again from the state of then, one by one and not by a graph.
 """
 
 import math
@@ -23,6 +26,13 @@ class NonFiniteError(FloatingPointError):
     """NaN or infinity in a metric or in the state; the message says which operation produced it first."""
 
 
+def checked(result):
+    """What a step returned. TypeError unless it is a state and a dict."""
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+        raise TypeError(f"fit: step must return (state, metrics), a tree and a dict of numbers, not {type(result).__name__}")
+    return result
+
+
 def not_finite(x):
     """The path of the first array of a tree that holds NaN or infinity, or None; x may also be a plain number."""
     if isinstance(x, float):
@@ -34,15 +44,18 @@ def not_finite(x):
     return None
 
 
-def explain(history, run, checkpoint):
+def explain(history, run, batch_at, made, checkpoint):
     """Lines that say where NaN or infinity came from, and what is left.
 
-    history: pairs of n and the state after n steps, the last ones; run(n, state) -> (state, metrics) is step n; checkpoint:
-    the path of the last one written, or None.
+    history: pairs of n and the state after n steps, the last that were looked at; run(n, state) -> (state, metrics) is step n,
+    on batch_at(n); made: how many steps were made until it was noticed; checkpoint: the path of the last one written, or None.
     """
     finite = [(n, state) for n, state in history if not not_finite(state)]
     if finite:
-        yield from _replay(run, *finite[-1])
+        n, state = finite[-1]
+        while n < made - 1 and not _fails(following := run(n, state)):
+            n, state = n + 1, following[0]
+        yield from _replay(run, n, state, batch_at(n))
     else:
         n, state = history[0]
         yield f"{not_finite(state)} of the state was not finite before step {n} either; it became so after the last checkpoint."
@@ -53,10 +66,17 @@ def explain(history, run, checkpoint):
         yield "No state was saved, as `out` was not given."
 
 
-def _replay(run, n, state):
+def _fails(result):
+    state, metrics = result
+    return not all(map(math.isfinite, metrics.values())) or not_finite(state)
+
+
+def _replay(run, n, state, batch):
     """What happens when step n is run again from a state that is finite."""
-    faults = []
+    faults, spoilt = [], not_finite(batch)
     new_state, metrics = _run_watched(run, n, state, faults)
+    if spoilt:
+        yield f"The batch of step {n} holds NaN or infinity, in {spoilt}: look at the data, and at what prepares them."
     if faults:
         yield f"Step {n}, run again, made NaN or infinity of finite values here first:"
         yield from (f"  {number}. {fault}" for number, fault in enumerate(faults, start=1))
@@ -65,7 +85,7 @@ def _replay(run, n, state):
         yield f"{path} of the state was finite before step {n}, and is not after it."
     if not path and all(map(math.isfinite, metrics.values())):
         yield f"But step {n}, run again, gave finite values: step or batches depend on more than state, n and rng."
-    elif not faults:
+    elif not (faults or spoilt):
         yield f"No primitive made it in step {n}, and NumPy saw none: it came from compiled code, such as an optimiser's."
 
 

@@ -14,15 +14,22 @@ SECONDS_BETWEEN_LINES = 10  # of progress, where there is no terminal to draw a 
 
 
 def read_log(path):
-    """The lines of a log as dicts. A torn last line is left out; ValueError for any other that is not JSON."""
+    """The lines of a log as dicts. A torn last line is left out; ValueError for any other that is not JSON with a step."""
     lines, records = Path(path).read_text(encoding="utf-8").split("\n"), []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            records.append(_record(line))
+        except ValueError:
             if number < len(lines):  # what follows the last newline is empty, or torn
-                raise ValueError(f"read_log: line {number} of {path} is not JSON: {line[:60]!r}; remove it") from None
+                raise ValueError(f"read_log: line {number} of {path} is not a record: {line[:60]!r}; remove it") from None
     return records
+
+
+def _record(line):
+    record = json.loads(line)
+    if not (isinstance(record, dict) and "step" in record):
+        raise ValueError
+    return record
 
 
 def start_log(path, records):
@@ -45,12 +52,23 @@ def start_log(path, records):
 
 def as_numbers(metrics):
     """The metrics, Python or NumPy scalars or 0-d arrays, as floats."""
+    require_numbers(metrics)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def require_numbers(metrics):
+    """ValueError for a metric that is no number, or has a name that the log needs."""
     for name, value in metrics.items():
         if getattr(value, "shape", ()) != ():
             raise ValueError(f"fit: the metric {name!r} has shape {tuple(value.shape)}; reduce it, with .mean() say")
         if name in ("step", "time"):
             raise ValueError(f"fit: the log has a column {name!r} of its own; give that metric another name")
-    return {name: float(value) for name, value in metrics.items()}
+
+
+def say(sentence):
+    """A line about the run, beside the progress. True, that it was said."""
+    print(f"fit: {sentence}", file=sys.stderr, flush=True)
+    return True
 
 
 @contextmanager
@@ -87,7 +105,7 @@ def _teller(first, steps):
 
 
 def _brief(metrics):
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return "; ".join(f"{name} {value:.4g}" for name, value in metrics.items())  # a name may have a comma
 
 
 def _line(record):

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..backend import Generator, device_of
 from .checkpoint import first_difference, load_checkpoint, named_arrays, save_checkpoint
-from .guard import NonFiniteError, explain, not_finite
-from .log import as_numbers, progress_display, read_log, start_log
+from .graph import OnGPU, own_stream
+from .guard import NonFiniteError, checked, explain, not_finite
+from .log import as_numbers, progress_display, read_log, say, start_log
 
 try:
     import fcntl
@@ -24,7 +25,7 @@ CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
 def fit(
     step, state, batches, steps, *, seed=0, out=None, resume=None, log_every=100, checkpoint_every=1000, progress=True,
-    on_log=None,
+    on_log=None, capture=None,
 ):  # fmt: skip
     """The state after `steps` steps in all: state, metrics = step(state, batches.at(n), Generator(seed).at(n)) for each n.
 
@@ -37,53 +38,73 @@ def fit(
     resume: True to continue the run in `out`, or a folder to continue from (and in, unless `out` is another one). `state` is
     then the template of the checkpoint's. A log goes on after the checkpoint's step. A finished run returns at once.
     on_log(n, state, metrics) is called for every line of the log; a dict that it returns, of validation say, joins the line.
+    capture: on a GPU, make the steps by a CUDA graph (graph.py); None where that can be, with a line that says why if not; True
+    or an error; False never. There the metrics are read, and states kept for on_log, the guard and Ctrl-C, only at the steps of
+    the log and of the checkpoints. The GPU notes if a metric was not finite in between; the steps since then are made again.
 
     NonFiniteError when a metric is not finite or, looked at with every checkpoint even where there is no `out`, the state. Such
     a state is never written. To say where it came from, the loop keeps the two last states in memory while it makes the next.
+    NotCapturable, a TypeError, where capture=True and the step cannot be captured.
     ValueError for bad arguments, a folder that another run writes to, a checkpoint that does not fit, and a step that changes
     the shape or dtype of an array.
     """
     _check_counts(steps=steps, log_every=log_every, checkpoint_every=checkpoint_every)
-    random, batch_at = Generator(seed, device_of(*named_arrays(state).values())), _by_number(batches)
+    device, batch_at = device_of(*named_arrays(state).values()), _by_number(batches, steps)
+    if capture and device == "cpu":
+        raise ValueError("fit: capture=True needs a state on a GPU; on a CPU optim.minimise records the step anyhow")
+    random = Generator(seed, device)
     folder, fresh, state, first, records = _open(out, resume, state, seed)
     history = deque([(first, state)], maxlen=2)  # pairs of n and the state after n steps
 
+    stepper = OnCPU(step, state) if device == "cpu" else OnGPU(step, state, capture)
+    metrics, said = {}, False
+
     def run(n, state):
-        return _checked(step(state, batch_at(n), random.at(n)))
+        state, metrics = stepper.again(state, batch_at(n), random.at(n))
+        return state, as_numbers(metrics)
 
     def save(n, state):
         if folder:
             save_checkpoint(folder / CHECKPOINT, state, n, seed)
 
-    def fail(symptom):
+    def fail(n, symptom):
         written = folder and folder / CHECKPOINT
-        raise NonFiniteError("\n".join([f"fit: {symptom}", *explain(history, run, written)]))
+        raise NonFiniteError("\n".join([f"fit: {symptom}", *explain(history, run, batch_at, n, written)]))
 
     if path := not_finite(state):
         raise NonFiniteError(f"fit: {path} of the state is not finite, before the first step")
     errors = np.errstate(all="ignore")  # the guard says more than a warning
-    with alone_in(folder), progress_display(first, steps, progress) as show, errors:
+    with alone_in(folder), own_stream(device), progress_display(first, steps, progress) as show, errors:
         if fresh:
             _set_aside(folder)
         if folder and not (folder / CHECKPOINT).exists():
             save(first, state)
         log = start_log(folder and folder / LOG, records)
         try:
-            for n in range(first, steps):
-                new_state, metrics = run(n, state)
-                if n == first and (change := first_difference(named_arrays(state), named_arrays(new_state))):
+            for n in range(first + 1, steps + 1):
+                stepper.make(batch_at(n - 1), random.at(n - 1))
+                logged, saved = n == 1 or n % log_every == 0 or n == steps, n % checkpoint_every == 0 or n == steps
+                if not (stepper.waited_for or logged or saved or n == first + 1):
+                    show(n, metrics)
+                    continue
+                new_state, metrics, all_finite = stepper.look()
+                if n == first + 1 and (change := first_difference(named_arrays(state), named_arrays(new_state))):
                     raise ValueError(f"fit: step must keep the shapes and dtypes of the state's arrays, but {change}")
                 for name, value in metrics.items():
                     if not math.isfinite(value):
-                        fail(f"the metric {name!r} of step {n} (counted from 0) is {value}")
-                n, state = n + 1, new_state
+                        fail(n, f"the metric {name!r} of step {n - 1} (counted from 0) is {value}")
+                if not all_finite:
+                    fail(n, f"a metric was not finite in one of the steps {history[-1][0]} to {n - 1} (counted from 0)")
+                if progress and stepper.reason and not said:
+                    said = say(f"the kernels of a step are launched one by one, not as a graph: {stepper.reason}")
+                state = new_state
                 show(n, metrics)
-                if n == 1 or n % log_every == 0 or n == steps:
+                if logged:
                     log(n, metrics, on_log and on_log(n, state, metrics))
                 history.append((n, state))  # only now: a step that Ctrl-C kept out of the log is made again
-                if n % checkpoint_every == 0 or n == steps:
+                if saved:
                     if path := not_finite(state):
-                        fail(f"{path} of the state is not finite after {n} steps")
+                        fail(n, f"{path} of the state is not finite after {n} steps")
                     save(n, state)
         except KeyboardInterrupt:
             n, state = history[-1]
@@ -91,6 +112,27 @@ def fit(
                 save(n, state)
             raise
     return state
+
+
+class OnCPU:
+    """Steps whose results are there when they are made. OnGPU is the same for a device that is not waited for."""
+
+    waited_for, reason = True, None
+
+    def __init__(self, step, state):
+        self.step, self.state = step, state
+
+    def make(self, batch, rng):
+        """The next step."""
+        self.state, self.metrics = self.again(self.state, batch, rng)
+
+    def look(self):
+        """The state, the metrics as floats, and whether those of the steps that were not looked at were finite."""
+        return self.state, as_numbers(self.metrics), True
+
+    def again(self, state, batch, rng):
+        """The step from any state."""
+        return checked(self.step(state, batch, rng))
 
 
 @contextmanager
@@ -126,6 +168,8 @@ def _open(out, resume, state, seed):
         if (source / LOG).exists():
             records = [record for record in read_log(source / LOG) if record["step"] <= first]
     if folder:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"fit: out is a folder, and {folder} is a file; give another name")
         folder.mkdir(parents=True, exist_ok=True)
         fresh = not source or source.resolve() != folder.resolve()
     return folder, fresh, state, first, records
@@ -146,13 +190,13 @@ def _check_counts(**counts):
             raise ValueError(f"fit: {name} is {value!r}; it must be an integer of at least 1")
 
 
-def _by_number(batches):
+def _by_number(batches, steps):
     if hasattr(batches, "at"):
         return batches.at
-    return batches if callable(batches) else batches.__getitem__
-
-
-def _checked(result):
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-        raise TypeError(f"fit: step must return (state, metrics), a tree and a dict of numbers, not {type(result).__name__}")
-    return result[0], as_numbers(result[1])
+    if callable(batches):
+        return batches
+    if not hasattr(batches, "__getitem__"):
+        raise TypeError(f"fit: batches is a {type(batches).__name__}, where no n-th is found; give a function of n, or a list")
+    if len(batches) < steps:
+        raise ValueError(f"fit: there are {len(batches)} batches for {steps} steps; give one for each, or data.Batches")
+    return batches.__getitem__
