@@ -145,7 +145,10 @@ for game, (modes, share) in count(states).items():
 
 # %%
 equilibrium = [np.zeros((1, 2))] * len(ways)
-plot.clouds(ways, file("smallest_game.png"), (-2.5, 2.5, -2.5, 2.5), tuple(SMALL), under=equilibrium, joined=True)
+plot.clouds(
+    ways, file("smallest_game.png"), (-2.5, 2.5, -2.5, 2.5), tuple(SMALL), under=equilibrium, joined=True,
+    axis_labels=(r"$\theta$, where $G$ is", r"$\psi$, the slope of $D$"), marks=("equilibrium", "start"),
+)  # fmt: skip
 extent = (-2.2, 2.2, -2.2, 2.2)
 real = {name: toy.sample(Generator(chosen.seed), 1000) / size[name] for name, toy in toys.items()}
 titles = [name.replace("_", " ") for name in names]

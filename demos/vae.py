@@ -45,6 +45,7 @@ chosen = options(
 
 # %%
 with plain_errors():
+    vae.train_step(optim.Adam(1e-3), chosen.samples, chosen.beta)  # now, and not after an hour of training
     images = data.load(chosen.data)
 shape = images.train.images.shape[1:]
 mean = (images.train.images.mean(axis=0) / (images.levels - 1)).astype(np.float32)
@@ -154,5 +155,6 @@ z = flat.encode(data.prepare_once("dynamic", images.train.images[seen], images.l
 plot.scatter(z, images.train.labels[seen], file("latent_map.png"))
 quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / 20) for i in range(20)], np.float32)
 plane = np.stack(np.meshgrid(quantiles, quantiles[::-1]), axis=-1).reshape(-1, 2)  # left to right, bottom to top, as on the map
-plot.image_grid(flat.decode(plane).mean, file("latent_plane.png"), columns=20)
+across = "the mean image at each $z$: $z_1$ to the right, $z_2$ upwards, 20 quantiles of $N(0, 1)$ each"
+plot.image_grid(flat.decode(plane).mean, file("latent_plane.png"), columns=20, title=across)
 finish(chosen)

@@ -17,18 +17,24 @@ from . import (
     bias,
     categorical,
     conv2d,
+    coupling,
     erf,
     gate,
     group_norm,
     masked_conv2d,
+    matmul,
     memory,
     random,
     raster,
+    reparameterisation,
+    softmax,
+    tensor_cores,
     threads,
 )
 from .dispatch import tiers
 
 __all__ = [
-    "activations", "adam", "attention", "bernoulli", "bias", "categorical", "conv2d", "erf", "gate", "group_norm",
-    "masked_conv2d", "memory", "random", "raster", "threads", "tiers",
+    "activations", "adam", "attention", "bernoulli", "bias", "categorical", "conv2d", "coupling", "erf", "gate",
+    "group_norm", "masked_conv2d", "matmul", "memory", "random", "raster", "reparameterisation", "softmax", "tensor_cores",
+    "threads", "tiers",
 ]  # fmt: skip

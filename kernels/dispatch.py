@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 
 TIERS = {"spec": "definition", "cpu": "CPU", "gpu": "GPU"}
-PLAIN = {np.ndarray, int, float, bool, tuple, type(None)}  # types of arguments that need no closer look (tuples are of numbers)
+PLAIN = {np.ndarray, int, float, bool, str, tuple, type(None)}  # of arguments that need no closer look (tuples are of numbers)
 
 
 def by_array_type(definition):

@@ -188,7 +188,9 @@ def _all_scores(x, across, seen, tile, scores):
     for j in range(0, seen[-1], WIDE):
         for i in range(0, rows, tile):
             if seen[min(i + tile, rows) - 1] > j:
-                product(tile, WIDE, at_x + 4 * i * x_row, x_row, D, keys + 4 * j * D, at_scores + 4 * (i * length + j), length)
+                product(
+                    tile, WIDE, tile, at_x + 4 * i * x_row, x_row, D, keys + 4 * j * D, at_scores + 4 * (i * length + j), length
+                )
 
 
 @jit
@@ -203,7 +205,7 @@ def _weighted(weights, values, seen, tile, sums):
             continue
         for b in range(blocks):
             block, target = at_values + 4 * b * S * width, at_sums + 4 * (i * row + b * width)
-            product(tile, width, at_weights + 4 * i * length, length, end, block, target, row)
+            product(tile, width, tile, at_weights + 4 * i * length, length, end, block, target, row)
 
 
 @jit
@@ -216,7 +218,7 @@ def _add_to_keys(weights, x, seen, width, sums):
             first += 1
         w, n = at_weights + 4 * (first * length + j), len(seen) - first
         for b in range(0, row, width):
-            row_sums(width, w, 0, length, at_x + 4 * (first * row + b), 0, row, 1, n, at_sums + 4 * (j * row + b), row)
+            row_sums(ROWS, width, w, 0, length, at_x + 4 * (first * row + b), 0, row, 1, n, at_sums + 4 * (j * row + b), row)
 
 
 @jit

@@ -189,6 +189,23 @@ def test_what_has_probability_zero_is_not_drawn_even_by_the_number_zero():
     assert rng.bernoulli(0.0) == 0
 
 
+@pytest.mark.parametrize("p", [2.0, -0.1, np.nan, np.array([0.5, 1.01]), np.array([[np.nan, 0.5]], np.float32), [-1e-6]])
+def test_bernoulli_takes_probabilities_only(p):
+    with pytest.raises(ValueError, match=r"Generator.bernoulli: p is a probability, in \[0, 1\], not (NaN|within \[)"):
+        Generator(0).bernoulli(p)
+
+
+@pytest.mark.parametrize("row", [[0.0, 0.0], [np.nan, 1.0], [-1.0, 2.0], [np.inf, 1.0], [1.0, np.nan]])
+def test_categorical_takes_probabilities_only(row):
+    for p in (np.array(row), np.array([[0.5, 0.5], row], np.float32)):
+        with pytest.raises(ValueError, match="Generator.categorical: each row must hold finite .* and not all 0, not"):
+            Generator(0).categorical(p)
+
+
+def test_of_no_rows_nothing_is_drawn():
+    assert Generator(0).categorical(np.zeros((0, 3))).shape == Generator(0).bernoulli(np.zeros(0)).shape == (0,)
+
+
 def test_integers_include_the_lower_bound_and_exclude_the_upper():
     k = Generator(4).integers(-2, 3, N)
     counts = np.bincount(k + 2, minlength=5)
@@ -351,3 +368,19 @@ def test_probabilities_on_another_device_than_the_generator_are_refused(gpu):
 def test_splitting_is_the_same_on_both_devices(gpu):
     for a, b in zip(Generator(3).split(3), Generator(3, "gpu").split(3)):
         assert np.array_equal(a.at(2).at(1)._key, b.at(2).at(1)._key)
+
+
+def test_a_generator_on_a_stream_that_is_an_array_draws_what_that_stream_holds_and_makes_no_others(gpu):
+    rng = Generator(3, "gpu")
+    other = rng.on_stream(to_device(np.array([5], np.uint64), "gpu")[0])
+    assert np.array_equal(other.normal((9,)).get(), rng.at(4).normal((9,)).get())
+    for make in (lambda: other.at(1), lambda: other.split(2)):
+        with pytest.raises(TypeError, match="it makes generators on the CPU, and this one is in a graph; draw from it"):
+            make()
+
+
+def test_a_copy_draws_the_same_numbers():
+    rng = Generator(3)
+    rng.normal((4,))
+    copy = rng.copy()
+    assert np.array_equal(copy.normal((4,)), rng.normal((4,))) and np.array_equal(copy.split(2)[1]._key, rng.split(2)[1]._key)

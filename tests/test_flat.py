@@ -166,3 +166,38 @@ def test_a_checkpoint_holds_each_leaf_once_and_the_run_goes_on_to_the_last_bit(t
     loaded, _, _ = load_checkpoint(tmp_path / "all", state)
     same(loaded, state)
     same(optimiser.update(params, *reversed(loaded)), optimiser.update(params, *reversed(state)))
+
+
+@given(before=trees, params=trees, after=trees)
+def test_a_copy_has_arrays_of_its_own_and_is_flat_where_the_tree_was(before, params, after):
+    layout, vectors = flat.vectors(params)
+    whole = {"a": before, "b": layout.tree(vectors), "c": after}
+    made = flat.copy(whole)
+    same(made, whole)
+    for x, y in zip(tree.flatten(made)[0], tree.flatten(whole)[0]):
+        assert not np.shares_memory(x, y)
+    for x, y in zip(flat.vectors(made["b"])[1], vectors):
+        assert np.array_equal(x, y) and not np.shares_memory(x, y)
+    for x in tree.flatten(made["b"])[0]:
+        assert not x.size or any(np.shares_memory(x, y) for y in flat.vectors(made["b"])[1])
+
+
+def test_the_pieces_of_a_state_are_its_vectors_and_what_is_left():
+    params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+    optimiser = Adam(0.1)
+    laid, state = optimiser.update(params, optimiser.init(params), params)
+    leaves = tree.flatten((laid, state, np.zeros(2)))[0]
+    sizes = [[a.size for a in arrays] for _, arrays in flat.pieces(leaves)]
+    assert sizes == [[9], [1], [9], [9], [2]]
+    assert [[a.size for a in arrays] for _, arrays in flat.pieces(leaves[1:])] == [[6], *sizes[1:]]
+
+
+def test_large_arrays_are_not_copied_when_gathered_in_parts(monkeypatch):
+    monkeypatch.setattr(flat, "LARGE", 6)
+    leaves = [np.full(n, n, np.float32) for n in (2, 3, 7, 6, 1, 9)]
+    layout, _ = flat.vectors(leaves)
+    [parts] = layout.gather(leaves, in_parts=True)
+    assert [part.size for part in parts] == [5, 7, 6, 1, 9]
+    assert parts[1] is leaves[2] and parts[2] is leaves[3] and parts[4] is leaves[5]
+    np.testing.assert_array_equal(np.concatenate(parts), layout.gather(leaves)[0])
+    assert [part.size for part in flat.vectors(leaves[:2])[0].gather(leaves[:2], in_parts=True)] == [5]

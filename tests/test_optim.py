@@ -7,18 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cuda import pretended
 from tinygen import ops, value_and_grad
 from tinygen.autograd import module, tree
+from tinygen.backend import to_device
 from tinygen.optim import (
     SGD,
     Adam,
     AdamW,
+    begin,
     clip_by_global_norm,
     clip_by_value,
     constant,
     cosine,
     ema,
     exponential,
+    minimise,
     warm_up,
 )
 
@@ -226,6 +230,21 @@ def test_clipping_does_not_hide_a_gradient_that_is_not_finite(bad):
     assert not math.isfinite(norm) and all(np.isnan(leaf).all() for leaf in clipped)
 
 
+@pytest.mark.parametrize("limit", [0.5, 100.0])
+@pytest.mark.parametrize("bad", [0.0, np.nan])
+def test_clipping_on_a_gpu_does_the_same(limit, bad):
+    gradients = [np.array([3.0, bad], np.float32), np.full(2, -4.0, np.float32)]
+    expected, its_norm = clip_by_global_norm(gradients, limit)
+    with pretended.gpu() as transfers:
+        there = [to_device(g, "gpu") for g in gradients]
+        transfers.forget()
+        clipped, norm = clip_by_global_norm(there, limit)
+        assert not transfers.reads
+        np.testing.assert_allclose([float(norm)], [its_norm])
+        for g, e in zip(clipped, expected):
+            np.testing.assert_allclose(g.get(), e, rtol=1e-6)
+
+
 def test_clipping_by_value_limits_each_number():
     clipped = clip_by_value({"a": np.array([-3.0, 0.5], np.float32), "b": np.float64(2)}, 1.0)
     assert clipped["a"].tolist() == [-1, 0.5] and clipped["a"].dtype == np.float32 and clipped["b"] == 1
@@ -288,6 +307,8 @@ def test_what_does_not_fit_is_named(optimiser):
         (lambda: cosine(0.1, 0), "cosine: steps is 0"),
         (lambda: warm_up(0, 0.1), "warm_up: steps is 0"),
         (lambda: exponential(0.1, 0.5, every=0), "exponential: every is 0"),
+        (lambda: exponential(0.1, -1), "exponential: decay is -1; it must be positive, such as 0.9"),
+        (lambda: exponential(0.1, math.nan), "exponential: decay is nan"),
         (lambda: clip_by_global_norm([], 0), "clip_by_global_norm: limit is 0"),
         (lambda: clip_by_value([], -1), "clip_by_value: limit is -1"),
         (lambda: ema([], [], 1.5), "ema: decay is 1.5"),
@@ -296,6 +317,20 @@ def test_what_does_not_fit_is_named(optimiser):
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_step_says_which_state_it_takes():
+    def loss(p, batch, rng):
+        return (p * p).sum(), {}
+
+    optimiser, p = SGD(0.1), np.ones(2)
+    for state in (p, {"params": p}, optimiser.init(p)):
+        with pytest.raises(TypeError, match=r"minimise: the state is a .*; begin with begin\(params, optimiser\)"):
+            minimise(loss, optimiser)(state, None, None)
+    with pytest.raises(ValueError, match=r"minimise: with a decay there must be an average; begin\(.*, averaged=True\)"):
+        minimise(loss, optimiser, decay=0.9)(begin(p, optimiser), None, None)
+    with pytest.raises(TypeError, match=r"return y, \{\} if there is nothing else to report"):
+        minimise(lambda p, batch, rng: (p * p).sum(), optimiser)(begin(p, optimiser), None, None)
 
 
 def test_an_optimiser_may_be_part_of_a_state():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from tinygen import Generator, files, ops, stop_gradient, value_and_grad
 from tinygen.autograd import module, tree
@@ -361,8 +362,16 @@ def test_resuming_cuts_the_log_at_the_checkpoint_and_a_torn_line_off_it(tmp_path
 
 def test_a_damaged_line_within_the_log_is_named(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(ValueError, match="line 2 of .*log.jsonl is not JSON"):
+    with pytest.raises(ValueError, match="line 2 of .*log.jsonl is not a record"):
         read_log(tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("odd", ["[1]", '{"loss": 1.0}', "7", '"step"'])
+def test_a_line_that_is_no_record_of_a_step_is_named(tmp_path, odd):
+    train(4, tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "time": 0.1}\n' + odd + "\n")
+    with pytest.raises(ValueError, match="line 2 of .*log.jsonl is not a record: .*; remove it"):
+        train(6, tmp_path, resume=True)
 
 
 def test_what_on_log_returns_joins_the_line(tmp_path):
@@ -485,6 +494,15 @@ def test_several_faults_are_told_in_order():
     assert lines[:2] == ["  1. log", "  2. exp"]
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("batch, place", [(lambda x: x, "the array"), (lambda x: (np.ones(2), {"x": x}), "1.x")])
+def test_a_batch_that_is_not_finite_is_named(number, batch, place):
+    at = lambda n: batch(np.array([1.0, number if n == 2 else 0.0], np.float32))  # noqa: E731
+    message = failure(*descend(lambda x, batch: (x * tree.flatten(batch)[0][-1]).sum(), rate=1e-3), at)
+    assert f"The batch of step 2 holds NaN or infinity, in {place}: look at the data" in message
+    assert "compiled code" not in message
+
+
 def test_what_only_compiled_code_can_have_done_is_said_so():
     """Adam squares a gradient of 1e30 in its kernel: infinite in float32, without any operation that NumPy could see."""
     optimiser, x = Adam(1e-3), np.ones(2, np.float32)
@@ -570,6 +588,36 @@ def test_a_first_state_that_is_not_finite_is_named():
 def test_arguments_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         train(**{"steps": 3} | settings)
+
+
+@pytest.mark.parametrize("batches, error, message", [
+    (iter([DATA]), TypeError, "batches is a list_iterator, where no n-th is found; give a function of n, or a list"),
+    (7, TypeError, "batches is a int"),
+    ([DATA, DATA], ValueError, "there are 2 batches for 3 steps; give one for each, or data.Batches"),
+])  # fmt: skip
+def test_batches_that_cannot_be_found_by_number_or_are_too_few_are_refused(batches, error, message):
+    with pytest.raises(error, match=message):
+        fit(lambda state, batch, rng: (state, {}), np.zeros(2), batches, 3, progress=False)
+
+
+def test_as_many_batches_as_steps_are_enough():
+    seen = []
+    fit(lambda state, batch, rng: (seen.append(batch) or state, {}), np.zeros(2), [5, 6, 7], 3, progress=False)
+    assert seen == [5, 6, 7]
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="fit: out is a folder, and .*file is a file; give another name"):
+        train(2, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("metadata", ['{"format"; 1}', "[1, 2]", "3", '{"format": 1}', '{"format": 1, "step": "x", "seed": 0}'])
+def test_a_checkpoint_whose_metadata_is_damaged_is_refused(tmp_path, metadata):
+    save_file({"state": np.zeros(2)}, tmp_path / "a.safetensors", {"tinygen": metadata})
+    with pytest.raises(ValueError, match="load_checkpoint: .*a.safetensors .*damaged.*; take an earlier checkpoint"):
+        load_checkpoint(tmp_path / "a.safetensors", np.zeros(2))
 
 
 def test_another_seed_than_the_checkpoints_is_refused(tmp_path):

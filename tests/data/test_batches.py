@@ -102,6 +102,12 @@ def test_steps_count_from_zero():
         Batches(np.zeros(3), 1, seed=0).at(-1)
 
 
+def test_draws_are_not_the_order_of_an_epoch_of_the_same_seed():
+    shuffled, drawn = Batches(np.arange(100), 100, seed=0), Draws(lambda rng: rng.permutation(100), seed=0)
+    for step in range(5):
+        assert np.any(shuffled.at(step) != drawn.at(step))
+
+
 def test_draws_depend_on_seed_and_step_alone_and_are_not_what_a_training_loop_draws():
     batches = Draws(lambda rng: rng.normal((5,)), seed=3)
     np.testing.assert_array_equal(batches.at(7), Draws(lambda rng: rng.normal((5,)), seed=3).at(7))

@@ -13,7 +13,7 @@ from tinygen import ops
 from tinygen.derivations import chains
 from tinygen.derivations.__main__ import main
 from tinygen.derivations.chain import Chain
-from tinygen.derivations.page import LONG, SHORT
+from tinygen.derivations.page import LONG, SHORT, _words
 
 NUMBERS = st.floats(-3, 3)
 
@@ -132,6 +132,21 @@ def test_an_unknown_chain_is_answered_with_the_known_ones(capsys):
 def test_every_equation_can_be_set(step):
     width, height, *_ = MathTextParser("path").parse(f"${SHORT.sub(LONG, step.latex)}$")
     assert width > 20 and height > 5
+
+
+@pytest.mark.parametrize("name, title", [
+    ("iwae_bound", "IWAE bound"), ("model_elbo", "Model ELBO"), ("elbo", "ELBO"), ("bias_of_cd", "Bias of CD"),
+    ("reconstruction_form", "Reconstruction form"),
+])  # fmt: skip
+def test_acronyms_stay_acronyms_within_a_title(name, title):
+    assert _words(name) == title
+
+
+@pytest.mark.parametrize("names, told", [(["gaussian_kl"], "1 page is in "), (["gaussian_kl", "sde"], "2 pages are in ")])
+def test_pages_are_counted(names, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tinygen.derivations.__main__.write_pages", lambda *chains: None)
+    assert main([*names, "--html", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(told)
 
 
 def test_a_page_needs_no_network_and_shows_every_step_and_mistake(tmp_path, capsys):

@@ -52,3 +52,30 @@ def test_the_call_finds_the_cpu_and_repeats_to_the_last_bit():
     old = arrays((1001,), np.float32)
     for a, b in zip(kernels.adam.update(*old, 2, *SETTINGS), kernels.adam.update(*old, 2, *SETTINGS)):
         assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec", "cpu")))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_pace_may_be_found_on_the_gpu_and_gives_the_same_bits(dtype, tier):
+    old, t, (learning_rate, beta1, beta2, *rest) = arrays((301,), dtype), 7, SETTINGS
+    pace = np.array(kernels.adam.pace(t, learning_rate, beta1, beta2))
+    found = TIERS[tier].update(*old, pace, None, beta1, beta2, *rest)
+    for a, b in zip(found, TIERS[tier].update(*old, t, *SETTINGS)):
+        assert a.tobytes() == b.tobytes()
+    other = TIERS[tier].update(*old, pace[::-1].copy(), None, beta1, beta2, *rest)
+    assert not np.array_equal(found[0], other[0]) and np.array_equal(found[1], other[1])
+
+
+def test_a_gradient_in_parts_is_one_gradient():
+    p, g, m, v = arrays((60,), np.float32)
+    for cuts in [5, 17, 17, 40], [0, 60], []:
+        parts = tuple(np.split(g, cuts))
+        for tier in "spec", "cpu":
+            for new, whole in zip(
+                TIERS[tier].update(p, parts, m, v, 3, *SETTINGS), TIERS[tier].update(p, g, m, v, 3, *SETTINGS)
+            ):
+                np.testing.assert_array_equal(new, whole)
+    matrices = g[:20].reshape(4, 5), g[20:].reshape(8, 5).T.copy().T
+    np.testing.assert_array_equal(
+        TIERS["cpu"].update(p, matrices, m, v, 3, *SETTINGS)[0], TIERS["cpu"].update(p, g, m, v, 3, *SETTINGS)[0]
+    )

@@ -4,13 +4,14 @@ Statistical bounds are stated in standard errors of the estimate, five or more, 
 """
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from tests.cuda.tiers import every, for_all, tiers
-from tinygen.kernels import threads
+from tinygen.kernels import cuda, threads
 from tinygen.kernels.random import cpu
 
 TIERS = tiers("random")
@@ -85,6 +86,34 @@ def test_arrays_of_any_shape_are_filled_and_nothing_else(tier, kind, dtype):
     assert np.array_equal(shaped, flat.reshape(3, 1, 5))
     assert getattr(TIERS[tier], kind)(np.zeros((), dtype), 1, 0, 0) == flat[0]
     assert getattr(TIERS[tier], kind)(np.zeros((2, 0), dtype), 1, 0, 0).shape == (2, 0)
+
+
+@pytest.mark.parametrize("tier", every(TIERS, but=("spec", "cpu")))
+@every_kind
+def test_the_stream_may_be_found_on_the_gpu(tier, kind, dtype):
+    for stream in (0, 9, 2**64 - 1):
+        found = draw(tier, kind, dtype, 301, key=3, stream=np.array(stream, np.uint64), first=5)
+        assert found.tobytes() == draw(tier, kind, dtype, 301, key=3, stream=stream, first=5).tobytes()
+
+
+@every_tier
+@pytest.mark.parametrize("in_a_capture", [False, True])
+@for_all(examples=50, on_harness=20, numbers=st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0]), max_size=300))
+def test_the_order_is_that_of_a_stable_sort(tier, in_a_capture, numbers):
+    with cuda.as_captured() if in_a_capture else nullcontext():
+        y = TIERS[tier].order(np.zeros(len(numbers), np.int64), np.array(numbers))
+    if in_a_capture or len(set(numbers)) == len(numbers):  # in others CuPy's sort may choose
+        assert y.tolist() == sorted(range(len(numbers)), key=lambda i: numbers[i])
+    assert sorted(y.tolist()) == list(range(len(numbers))) and [numbers[i] for i in y] == sorted(numbers)
+
+
+@every_tier
+def test_an_order_that_does_not_fit_is_refused(tier):
+    with pytest.raises(TypeError, match="random.order: y is of int32; it must be of int64"):
+        TIERS[tier].order(np.zeros(4, np.int32), np.zeros(4))
+    for shape in ((3,), (2, 2)):
+        with pytest.raises(ValueError, match="random.order: y has shape .*; both must be"):
+            TIERS[tier].order(np.zeros(shape, np.int64), np.zeros(4))
 
 
 @pytest.mark.parametrize("tier", ["spec", "cpu"])

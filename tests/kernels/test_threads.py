@@ -118,7 +118,7 @@ def test_the_number_of_threads_changes_no_bit(pool_of, size, shape, channels):
         lambda x: kernels.gate.backward(x[..., :16], x),
         lambda x: kernels.categorical.log_prob(np.arange(x[..., 0].size).reshape(x.shape[:-1]) % 32, x),
         lambda x: kernels.bernoulli.log_prob(x[0] > 0, x),
-        lambda x: kernels.group_norm.input_gradient(1 - x, x, x[0, :2], 4, 1e-5),
+        lambda x: kernels.group_norm.backward(1 - x, x, x[0, :2], 4, 1e-5, "silu"),
     ],
     ids=["silu", "leaky_relu_gradient", "gate", "categorical", "bernoulli", "group_norm"],
 )

@@ -24,6 +24,12 @@ def exp_of_negative_of(x, y):
 
 
 @jit
+def expm1_of(x, y):
+    for i in range(x.size):
+        y[i] = vector_math.expm1(x[i])
+
+
+@jit
 def tanh_of(x, y):
     for i in range(x.size):
         y[i] = vector_math.tanh(x[i])
@@ -88,6 +94,7 @@ def distribution(x):
 
 STATED = {
     "exp": (exp_of, np.exp, 1.1),
+    "expm1": (expm1_of, np.expm1, 1.4),
     "tanh": (tanh_of, np.tanh, 2.6),
     "sigmoid": (sigmoid_of, sigmoid, 2.6),
     "opposite sigmoid": (opposite_sigmoid_of, lambda x: sigmoid(-x), 2.6),
@@ -121,6 +128,7 @@ def test_limits_and_nan():
     ends = -np.inf, np.inf, np.nan, -np.nan
     np.testing.assert_array_equal(run(exp_of, *ends), [0, np.inf, np.nan, np.nan])
     np.testing.assert_array_equal(run(exp_of, -1000, 0, 1000), [0, 1, np.inf])
+    np.testing.assert_array_equal(run(expm1_of, *ends), [-1, np.inf, np.nan, np.nan])
     np.testing.assert_array_equal(run(tanh_of, *ends), [-1, 1, np.nan, np.nan])
     np.testing.assert_array_equal(run(sigmoid_of, *ends), [0, 1, np.nan, np.nan])
     np.testing.assert_array_equal(run(opposite_sigmoid_of, *ends), [1, 0, np.nan, np.nan])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen import Generator
+from tinygen.density import Exact
 from tinygen.metrics import calibration_error, likelihood_calibration
 
 few = settings(max_examples=40, deadline=None)
@@ -97,3 +98,9 @@ def test_what_is_no_probability_or_outcome_is_refused():
     for bad in (np.array([1.0, np.nan]), np.zeros(0), np.zeros((2, 2))):
         with pytest.raises(ValueError, match=r"likelihood_calibration: of_samples has shape .*; give one number for each"):
             likelihood_calibration(np.zeros(3), bad)
+
+
+def test_a_density_is_asked_for_its_numbers():
+    for pair in ((Exact(np.zeros(3)), np.zeros(3)), (np.zeros(3), Exact(np.zeros(3)))):
+        with pytest.raises(TypeError, match=r"likelihood_calibration: .* are numbers; give log_prob\(x\).nats"):
+            likelihood_calibration(*pair)

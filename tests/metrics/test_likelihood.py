@@ -79,3 +79,7 @@ def test_what_says_nothing_of_log_p_is_refused():
             annealed(Energy(np.zeros(2)), bad)
     with pytest.raises(ValueError, match="perplexity: symbols is 0"):
         perplexity(Exact(np.zeros(2)), 0)
+
+
+def test_a_perplexity_beyond_all_numbers_is_infinite():
+    assert perplexity(Exact(np.array([-5000.0, -5001.0])), 1).value == math.inf

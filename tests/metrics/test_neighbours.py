@@ -151,6 +151,12 @@ def test_samples_that_flew_away_do_not_blur_the_others():
     assert density_coverage(x, away).coverage == density_coverage(x, y).coverage
 
 
+def test_a_place_far_from_the_origin_does_not_show():
+    x, y = Generator(0).normal((60, 3), np.float64), Generator(1).normal((60, 3), np.float64)
+    for f in (precision_recall, density_coverage, told_apart):
+        assert f(x + 1e8, y + 1e8) == f(x, y)
+
+
 def test_blocks_order_and_orthogonal_maps_do_not_show(monkeypatch):
     rng = Generator(0)
     x, y = rng.normal((40, 3), np.float64), rng.normal((40, 3), np.float64)

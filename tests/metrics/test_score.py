@@ -49,6 +49,12 @@ def test_the_order_of_samples_and_of_classes_does_not_matter(p):
     assert inception_style_score(turned) == pytest.approx(inception_style_score(p), rel=1e-12)
 
 
+def test_rows_that_sum_to_1_but_for_rounding_are_divided_by_it_and_the_argument_stays_as_it_is():
+    p = np.array([[1.0, 0.0], [0.0, 1.0]]) * (1 + 5e-5)
+    p.setflags(write=False)
+    assert inception_style_score(p) == pytest.approx(2, rel=1e-12)
+
+
 def test_what_is_no_table_of_probabilities_is_refused():
     for p in ([[0.5, 0.4]], [[1.5, -0.5]], [[np.nan, 1.0]]):
         with pytest.raises(ValueError, match="give probabilities, not logits"):

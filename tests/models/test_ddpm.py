@@ -17,7 +17,7 @@ from tinygen.data.toy import load as toy_density
 from tinygen.density import Bounded, LowerBound, Sampler, Tractable, Unnormalised, bits_per_dim
 from tinygen.models.ddpm import DDPM, Schedule, both_from, cosine, geometric, linear, target, to_signed, to_unit, train_step
 from tinygen.nn.denoisers import MLP, UNet
-from tinygen.optim import Adam, begin
+from tinygen.optim import SGD, Adam, begin
 from tinygen.optim import cosine as decay_by_cosine
 
 few = settings(max_examples=25, deadline=None)
@@ -515,6 +515,18 @@ def test_training_lowers_the_loss_and_averages_only_the_network():
         losses.append(float(metrics["loss"]))
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5]) and metrics["gradient_norm"] > 0
     np.testing.assert_array_equal(state.best.schedule.abar, cosine(20).abar)
+
+
+def test_unless_told_a_step_averages_and_limits():
+    """The first step: of another decay than none the average has nine tenths of the new parameters (optim.ema)."""
+    model, optimiser = DDPM.mlp(Generator(0), 1, cosine(4), width=4, depth=1), SGD(1.0)
+    state = begin(model, optimiser, averaged=True)
+    after, metrics = train_step(optimiser)(state, 100 * np.ones((8, 1), np.float32), Generator(1))
+    first, last, average = (tree.flatten(m)[0] for m in (model, after.params, after.best))
+    for a, b, c in zip(first, last, average):
+        close(c, 0.1 * a + 0.9 * b, rtol=1e-5, atol=1e-6)
+    moved = math.sqrt(sum(float(((b - a) ** 2).sum()) for a, b in zip(first, last)))
+    assert metrics["gradient_norm"] > 1 and moved == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.slow

@@ -488,3 +488,14 @@ def test_grey_levels_without_noise_are_refused_as_their_type_cannot_hold_a_deter
 def test_settings_that_mean_nothing_are_refused(make, complaint):
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+@pytest.mark.parametrize("couplings", [1, 2, 3])
+def test_each_scale_has_as_many_couplings_of_either_mask_as_said_and_the_last_one_more(couplings):
+    def masks(chain):
+        found = [type(layer.mask).__name__ for layer in chain.layers if isinstance(layer, Coupling)]
+        return found, *(part for layer in chain.layers if isinstance(layer, FactorOut) for part in masks(layer.rest))
+
+    *scales, last = masks(Flow.convolutional(Generator(0), (8, 8, 1), scales=3, couplings=couplings, width=2).chain)
+    assert scales == [["Checkerboard"] * couplings + ["Halves"] * couplings] * 2
+    assert last == ["Checkerboard"] * (couplings + 1)

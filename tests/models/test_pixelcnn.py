@@ -241,9 +241,9 @@ def test_every_activation_is_computed_once(make, monkeypatch):
     def counting(memory, row, columns):
         convolve = at(memory, row, columns)
 
-        def count(layer, x):
+        def count(layer, x, before=None):
             counts[id(layer)] = counts.get(id(layer), 0) + x.shape[2]
-            return convolve(layer, x)
+            return convolve(layer, x, before)
 
         return count
 
@@ -287,7 +287,7 @@ def test_the_residual_is_added_exactly_once():
     silent = tree.map(np.zeros_like, deep.network.blocks)
     network = tree.replace(deep.network, "blocks", silent)
     x = Generator(0).normal((2, 4, 4, 1), np.float64)
-    convolve = lambda layer, x: layer(x)  # noqa: E731
+    convolve = lambda layer, x, before=None: layer(x, before)  # noqa: E731
     close(network.pixels(x, (), None, convolve), network.first(x), rtol=1e-13)
     block, h = shallow.network.blocks[0], Generator(1).normal((2, 4, 4, 4), np.float64)
     net = block.widen(np.maximum(block.masked(np.maximum(block.narrow(np.maximum(h, 0)), 0)), 0))
@@ -377,7 +377,7 @@ def test_what_is_no_image_or_no_label_is_refused():
     model, classed = plain((3, 4, 1)), gated((3, 4, 1), levels=5, classes=2)
     x = np.zeros((2, 3, 4, 1), np.float32)
     for call in (model.log_prob, model.distribution, lambda x: model.complete(Generator(0), x, 0)):
-        with pytest.raises(ValueError, match=r"images have shape \(4, 3, 1\), but this model was made for \(3, 4, 1\)"):
+        with pytest.raises(ValueError, match=r"examples have shape \(4, 3, 1\), but this model was made for \(3, 4, 1\)"):
             call(x.transpose(0, 2, 1, 3))
     for wrong in (0.5, -1, 2, np.nan):
         with pytest.raises(ValueError, match="must hold whole grey levels, 0 .. 1: .* binarise with data.prepare"):

@@ -481,7 +481,7 @@ def test_thirty_steps_raise_the_bound_of_unseen_digits(make, k):
 
 def test_images_of_another_shape_are_refused():
     model = small_mlp(shape=(2, 3, 1))
-    with pytest.raises(ValueError, match=r"VAE: examples have shape \(3, 2, 1\), this model was made for \(2, 3, 1\)"):
+    with pytest.raises(ValueError, match=r"VAE: examples have shape \(3, 2, 1\), but this model was made for \(2, 3, 1\)"):
         model.bound(np.zeros((5, 3, 2, 1)), Generator(0))
     with pytest.raises(ValueError, match=r"VAE: examples have shape \(3, 1\)"):
         model.reconstruct(np.zeros((2, 3, 1)))

@@ -5,7 +5,8 @@ import pytest
 
 from tinygen import Generator, check_grads, ops, value_and_grad
 from tinygen.autograd import tree
-from tinygen.nn import BatchNorm, Conv2d, Dropout, Flatten, GroupNorm, Linear, Sequential, Unflatten, init, mlp
+from tinygen.autograd.core import observe
+from tinygen.nn import BatchNorm, Conv2d, Dropout, Flatten, GroupNorm, Linear, MaskedConv2d, Sequential, Unflatten, init, mlp
 
 
 def test_sequential_is_composition():
@@ -40,6 +41,26 @@ def test_sequential_has_gradients_of_second_order():
     end = Linear.init(rng, 36, 2)
     net = Sequential([Conv2d.init(rng, 1, 4), ops.silu, GroupNorm.init(rng, 4, 1), lambda x: ops.flatten(x, start=1), end])
     check_grads(lambda net, x: net(x), (net, rng.normal((2, 3, 3, 1))))
+
+
+def test_a_norm_and_the_activation_after_it_are_one_pass():
+    rng, seen = Generator(0), []
+    norm, x = GroupNorm.init(rng, 4, 2), rng.normal((2, 3, 3, 4))
+    with observe(lambda primitive, args, y: seen.append(primitive.__name__)):
+        y = Sequential([norm, ops.relu, lambda y: 2 * y])(x)
+    np.testing.assert_allclose(y, 2 * ops.relu(norm(x)), rtol=1e-6)
+    assert "_group_norm" in seen and "relu" not in seen
+
+
+def test_a_relu_and_the_convolution_after_it_are_one_pass():
+    rng, seen = Generator(0), []
+    x = rng.normal((2, 5, 5, 3))
+    for layer in Conv2d.init(rng, 3, 4), MaskedConv2d.init(rng, 3, 4, 3, "B"), Conv2d.init(rng, 3, 4, bias=False):
+        with observe(lambda primitive, args, y: seen.append(primitive.__name__)):
+            y = Sequential([ops.relu, layer, ops.tanh])(x)
+        np.testing.assert_array_equal(y, ops.tanh(layer(ops.relu(x))))
+        np.testing.assert_array_equal(layer(x, before=ops.tanh), layer(ops.tanh(x)))
+    assert seen == ["conv2d_of_relu", "tanh", "masked_conv2d_of_relu", "tanh", "relu", "conv2d", "tanh"]
 
 
 @pytest.mark.parametrize("layer, seen", [(Linear, "Linear"), (3, "3"), (None, "None")])

@@ -59,6 +59,14 @@ def test_group_norm_normalises_neighbouring_channels_over_all_positions(groups, 
             np.testing.assert_allclose(y[channels], expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("activation", [ops.silu, ops.relu, ops.tanh, lambda y: y * y])
+def test_an_activation_can_follow_group_norm(activation):
+    rng = Generator(0)
+    layer, x = random_affine(GroupNorm.init(rng, 6, 2), rng), rng.normal((2, 3, 3, 6), np.float64)
+    np.testing.assert_allclose(layer(x, activation), activation(layer(x)), rtol=1e-12, atol=1e-12)
+    check_grads(lambda layer, x: layer(x, activation), (layer, x))
+
+
 @pytest.mark.parametrize("layer", [lambda rng: GroupNorm.init(rng, 6, 2), lambda rng: LayerNorm.init(rng, 6)])
 def test_group_norm_and_layer_norm_treat_each_example_on_its_own(layer):
     rng = Generator(0)

@@ -38,6 +38,22 @@ def test_instructions_are_those_of_the_network_in_their_order():
     assert program.pixels[4][3] == number and program.head[1][2] == program.head[0][1]
 
 
+def test_a_relu_in_the_pass_of_a_convolution_is_an_instruction_of_its_own():
+    first, second, link, last = parts()
+    fused = read(
+        lambda x, told, convolve: link(convolve(second, convolve(first, x), before=ops.relu), before=ops.relu),
+        lambda h: last(h, before=ops.relu),
+    )
+    apart = read(
+        lambda x, told, convolve: link(ops.relu(convolve(second, ops.relu(convolve(first, x))))), lambda h: last(ops.relu(h))
+    )
+    for ours, theirs in ((fused.pixels, apart.pixels), (fused.head, apart.head)):
+        assert [line[:4] for line in ours] == [line[:4] for line in theirs] and [line[0] for line in ours][-2:] == [
+            "relu",
+            "affine",
+        ]
+
+
 @pytest.mark.parametrize(
     "pixels",
     [

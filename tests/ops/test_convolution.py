@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tinygen import grad, kernels, ops, vjp
 from tinygen.autograd import check_grads
-from tinygen.ops.convolution import conv2d, conv_transpose2d
+from tinygen.ops.convolution import conv2d, conv2d_of_relu, conv_transpose2d
+from tinygen.ops.masked_convolution import masked_conv2d_of_relu
 
 spec = kernels.conv2d.spec
 pairs = {low: st.tuples(st.integers(low, 3), st.integers(low, 3)) for low in (0, 1)}
@@ -202,6 +203,30 @@ def test_a_bias_is_added_in_the_same_pass_and_must_fit():
     np.testing.assert_array_equal(ops.affine_conv2d(x, w, b), ops.conv2d(x, w) + b)
     taps = ((0, 0),)
     np.testing.assert_array_equal(ops.affine_masked_conv2d(x, w, b, taps=taps), ops.masked_conv2d(x, w, taps=taps) + b)
-    for affine in (ops.affine_conv2d, ops.affine_masked_conv2d):
+    for affine in (ops.affine_conv2d, ops.affine_masked_conv2d, conv2d_of_relu, masked_conv2d_of_relu):
         with pytest.raises(ValueError, match=r"b has shape \(3,\) for 4 output channels"):
             affine(x, w, b[:3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_relu_before_a_convolution_and_its_gradients_are_those_of_two_operations(masked, dtype):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.normal(size=shape).astype(dtype) for shape in ((2, 5, 6, 8), (3, 3, 8, 9), (9,)))
+    static = {"taps": ((0, 0), (0, 1), (1, 0)), "padding": 1} if masked else {"stride": (1, 2), "padding": 1}
+    fused, then = (masked_conv2d_of_relu, ops.affine_masked_conv2d) if masked else (conv2d_of_relu, ops.affine_conv2d)
+    y, pullback = vjp(lambda *args: fused(*args, **static), x, w, b)
+    expected, expected_pullback = vjp(lambda x, w, b: then(ops.relu(x), w, b, **static), x, w, b)
+    np.testing.assert_array_equal(y, expected)
+    g = rng.normal(size=y.shape).astype(dtype)
+    for d, e in zip(pullback(g), expected_pullback(g)):
+        np.testing.assert_array_equal(d, e)
+
+
+def test_a_relu_before_a_convolution_has_right_derivatives_to_the_third_order():
+    rng = np.random.default_rng(1)
+    x, w, b = rng.normal(size=(1, 3, 4, 2)), rng.normal(size=(2, 2, 2, 2)), rng.normal(size=2)
+    x += np.sign(x)  # away from the corner
+    check_grads(lambda *args: conv2d_of_relu(*args, padding=1) ** 2, (x, w, b), order=3)
+    taps = ((0, 0), (1, 0))
+    check_grads(lambda *args: masked_conv2d_of_relu(*args, taps=taps, padding=1) ** 2, (x, w, b), order=3)

@@ -27,7 +27,9 @@ CHOICES = _rng.integers(0, 4, (2, 3))
 AFFINE, GROUPS = _rng.normal(size=(2, 4)), {"groups": 2, "eps": 0.1}
 IMAGES, KERNEL = _rng.normal(size=(2, 5, 4, 3)), _rng.normal(size=(3, 2, 3, 2))
 BIAS = _rng.normal(size=2)
+APART = IMAGES + np.sign(IMAGES)  # from 0, where relu has a corner
 GRADIENT = _rng.normal(size=(2, 3, 3, 2))  # of conv2d(IMAGES, KERNEL, stride=(2, 1), padding=(1, 0))
+AFFINE_PARAMETERS = _rng.normal(size=(2, 6))
 CONV = {"stride": (2, 1), "padding": (1, 0)}
 MASKED = {"taps": ((0, 0), (0, 1), (1, 0)), "padding": (1, 0)}
 MASKED_GRADIENT = _rng.normal(size=(2, 5, 3, 2))  # of masked_conv2d(IMAGES, KERNEL, **MASKED)
@@ -63,8 +65,13 @@ EXAMPLES = {
     ],
     "ops.convolution.affine_conv2d": [((IMAGES, KERNEL, BIAS), CONV)],
     "ops.convolution.conv2d": [((IMAGES, KERNEL), CONV), ((IMAGES, KERNEL), {})],
+    "ops.convolution.conv2d_of_relu": [((APART, KERNEL, BIAS), CONV)],
     "ops.convolution.input_gradient": [((GRADIENT, KERNEL), {"input_size": (5, 4), **CONV})],
+    "ops.convolution.input_gradient_of_relu": [((GRADIENT, KERNEL, APART), CONV)],
     "ops.convolution.weight_gradient": [((IMAGES, GRADIENT), {"kernel_size": (3, 2), **CONV})],
+    "ops.convolution.weight_gradient_of_relu": [((APART, GRADIENT), {"kernel_size": (3, 2), **CONV})],
+    "ops.coupling._affine_coupling": [((M, AFFINE_PARAMETERS, ROW), {})],
+    "ops.coupling._joined_gradient": [((np.stack([N, SIGNED]), M, AFFINE_PARAMETERS, ROW), {})],
     "ops.elementwise.absolute": [((SIGNED,), {})],
     "ops.elementwise.add": [((M, N), {}), ((M, ROW), {}), ((COLUMN, ROW), {})],
     "ops.elementwise.cos": [((SIGNED,), {})],
@@ -114,17 +121,25 @@ EXAMPLES = {
     "ops.linalg.solve": [((SQUARE, BATCH), {}), ((SQUARE[0], ROW), {}), ((SQUARE, ROW), {})],
     "ops.masked_convolution.affine_masked_conv2d": [((IMAGES, KERNEL, BIAS), MASKED)],
     "ops.masked_convolution.masked_conv2d": [((IMAGES, KERNEL), MASKED)],
+    "ops.masked_convolution.masked_conv2d_of_relu": [((APART, KERNEL, BIAS), MASKED)],
     "ops.masked_convolution.masked_input_gradient": [((MASKED_GRADIENT, KERNEL), {"input_size": (5, 4), **MASKED})],
+    "ops.masked_convolution.masked_input_gradient_of_relu": [((MASKED_GRADIENT, KERNEL, APART), MASKED)],
     "ops.masked_convolution.masked_weight_gradient": [((IMAGES, MASKED_GRADIENT), {"kernel_size": (3, 2), **MASKED})],
-    "ops.normalisation.group_norm": [((BATCH, AFFINE), {}), ((BATCH, AFFINE), GROUPS)],
-    "ops.normalisation.input_gradient": [((BATCH[::-1], BATCH, AFFINE), {}), ((BATCH[::-1], BATCH, AFFINE), GROUPS)],
-    "ops.normalisation.parameter_gradient": [((BATCH[::-1], BATCH), {}), ((BATCH[::-1], BATCH), GROUPS)],
+    "ops.masked_convolution.masked_weight_gradient_of_relu": [((APART, MASKED_GRADIENT), {"kernel_size": (3, 2), **MASKED})],
+    "ops.normalisation._group_norm": [((BATCH, AFFINE), {**GROUPS, "activation": f}) for f in (None, "relu", "silu")],
+    "ops.normalisation._rows_gradient": [
+        ((BATCH[::-1], BATCH, AFFINE), {**GROUPS, "activation": f}) for f in (None, "relu", "silu")
+    ],
     "ops.reductions.cumsum": [((BATCH,), {"axis": 1}), ((BATCH,), {"reverse": True})],
     "ops.reductions.log_softmax": [((BATCH,), {}), ((BATCH,), {"axis": 0})],
+    "ops.reductions.log_softmax_gradient": [((BATCH[::-1], BATCH), {}), ((BATCH[::-1], BATCH), {"axis": 0})],
     "ops.reductions.logsumexp": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],
     "ops.reductions.max": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],
     "ops.reductions.softmax": [((BATCH,), {}), ((BATCH,), {"axis": 0})],
+    "ops.reductions.softmax_gradient": [((BATCH[::-1], BATCH), {}), ((BATCH[::-1], BATCH), {"axis": 0})],
     "ops.reductions.sum": [((BATCH,), {}), ((BATCH,), {"axis": (0, -1)}), ((BATCH,), {"axis": 1, "keepdims": True})],
+    "ops.reparameterisation._reparameterise": [((SIGNED, N, M), {})],
+    "ops.reparameterisation._stacked_gradient": [((np.stack([N, SIGNED]), SIGNED, N, M), {})],
     "ops.shape.concatenate": [((M, ROW[None], N), {}), ((M, COLUMN, N), {"axis": -1})],
     "ops.shape.flip": [((BATCH,), {"axis": 1})],
     "ops.shape.index": [((BATCH,), {"key": (slice(None, None, -1), [0, 2, 2])}), ((M,), {"key": M > 1}), ((M,), {"key": 1})],

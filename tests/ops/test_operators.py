@@ -94,3 +94,12 @@ def test_astype_changes_the_dtype_and_the_cotangent_comes_back_in_the_old_one():
     x = X.astype(np.float32)
     y, pullback = vjp(lambda x: x.astype(np.float64) * 2, x)
     assert y.dtype == np.float64 and pullback(y)[0].dtype == np.float32
+
+
+def test_an_array_that_is_being_differentiated_cannot_be_written_to():
+    def f(x):
+        x[0] = 1.0
+        return x.sum()
+
+    with pytest.raises(TypeError, match="being differentiated cannot be written to; make a new one, by ops.where"):
+        grad(f)(np.ones(2))

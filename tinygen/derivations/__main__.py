@@ -43,7 +43,8 @@ def main(arguments=None):
         return run_mutants(named, chosen.draws)
     if chosen.html:
         write_pages(named, chosen.html, chosen.draws)
-        print(f"{len(named)} pages are in {chosen.html}/, with an index.html")
+        pages = "1 page is" if len(named) == 1 else f"{len(named)} pages are"
+        print(f"{pages} in {chosen.html}/, with an index.html")
         return 0
     if not chosen.names:
         return show_list(named)

@@ -342,7 +342,7 @@ def residual(instance):
     blocks, h = instance
     through = h
     for block in blocks:
-        through = block(through, None, lambda layer, x: layer(x))
+        through = block(through, None, lambda layer, x, before=None: layer(x, before))
     return through, h
 
 
@@ -351,5 +351,5 @@ def _(instance):
     blocks, h = instance
     through = h
     for block in blocks:
-        through = through + block(through, None, lambda layer, x: layer(x))
+        through = through + block(through, None, lambda layer, x, before=None: layer(x, before))
     return through, h

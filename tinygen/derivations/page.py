@@ -9,7 +9,7 @@ import numpy as np
 from ..files import write_whole
 from .chain import SIDES, shown
 
-ACRONYMS = {"ddim", "ddpm", "elbo", "gan", "mcmc", "sde"}
+ACRONYMS = {"cd", "ddim", "ddpm", "elbo", "gan", "iwae", "kid", "kl", "mcmc", "r1", "sde", "ve", "vp"}
 SHORT, LONG = re.compile(r"\\(le|ge|ne)(?![A-Za-z])"), r"\\\1q"  # matplotlib knows only \leq, \geq, \neq
 STYLE = """
 body { font: 17px/1.55 Georgia, "Times New Roman", serif; color: #222; background: #fff; max-width: 46rem; margin: 2.5rem auto;
@@ -17,8 +17,13 @@ body { font: 17px/1.55 Georgia, "Times New Roman", serif; color: #222; backgroun
 h1 { font-weight: normal; font-size: 2rem; margin-bottom: 0.2rem; }
 h2 { font-weight: normal; font-size: 1.2rem; margin: 2.6rem 0 0.2rem; border-top: 1px solid #ddd; padding-top: 1.2rem; }
 h2 small, .source { color: #666; font-size: 0.9rem; }
-.equation { overflow-x: auto; margin: 0.9rem 0; }
-.equation svg { height: auto; }
+.equation { overflow-x: auto; margin: 0.9rem 0; background:
+  linear-gradient(to right, #fff 40%, #fff0) left / 3rem 100% no-repeat local,
+  linear-gradient(to left, #fff 40%, #fff0) right / 3rem 100% no-repeat local,
+  linear-gradient(to right, #0004, #0000) left / 1rem 100% no-repeat scroll,
+  linear-gradient(to left, #0004, #0000) right / 1rem 100% no-repeat scroll; }
+.equation svg { height: auto; vertical-align: middle; }
+.residuals svg { max-width: 100%; height: auto; }
 .because { margin: 0.4rem 0; }
 .values { font: 0.85rem/1.5 ui-monospace, Menlo, Consolas, monospace; color: #333; overflow-x: auto; white-space: pre-wrap; }
 .wrong { border-left: 3px solid #d55e00; padding: 0.1rem 0 0.1rem 0.8rem; margin: 0.7rem 0; }
@@ -62,7 +67,8 @@ def _step(number, step, draws):
         f'<div class="equation">{equation(step.latex, step.name)}</div>'
         f'<p class="because">Because: {escape(step.because)}.</p>{source}'
         f'<p class="values">on one of them{what}: {shown(left)} {sign} {shown(right)}</p>'
-        f"{_strip(residuals, step.name)}" + "".join(_sibling(step, mistake, draws) for mistake in step.siblings)
+        f'<div class="residuals">{_strip(residuals, step.name)}</div>'
+        + "".join(_sibling(step, mistake, draws) for mistake in step.siblings)
     )
 
 
@@ -129,7 +135,9 @@ def _inline(file, label, own):
 
 
 def _words(name):
-    return name.upper() if name in ACRONYMS else escape(name.replace("_", " ").capitalize())
+    """A name as a title: "model_elbo" is "Model ELBO"."""
+    first, *rest = (word.upper() if word in ACRONYMS else word for word in name.split("_"))
+    return escape(" ".join([first[0].upper() + first[1:], *rest]))
 
 
 def _document(title, body):

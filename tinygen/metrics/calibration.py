@@ -50,8 +50,10 @@ def likelihood_calibration(of_data, of_samples):
 
     of_data (n,) and of_samples (m,): log p(x) of test data, and of samples of the same model; or an increasing function of
     it, say minus an energy. For a datum x, the smallest region that holds it is a = P(a sample is likelier than x).
-    ValueError for other shapes, or NaN.
+    ValueError for other shapes, or NaN; TypeError for a density, whose `nats` are meant.
     """
+    if hasattr(of_data, "nats") or hasattr(of_samples, "nats"):
+        raise TypeError("likelihood_calibration: of_data and of_samples are numbers; give log_prob(x).nats")
     data, samples = np.asarray(of_data, np.float64), np.asarray(of_samples, np.float64)
     for name, values in (("of_data", data), ("of_samples", samples)):
         if values.ndim != 1 or not values.size or np.isnan(values).any():

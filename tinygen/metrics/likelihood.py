@@ -49,7 +49,8 @@ def perplexity(density, symbols):
     if symbols < 1:
         raise ValueError(f"perplexity: symbols is {symbols}; give how many there are in an example, at least 1")
     of_example = nats(density)
-    value = math.exp(of_example.value / symbols)
+    with np.errstate(over="ignore"):  # as large as infinity, then
+        value = float(np.exp(of_example.value / symbols))
     return Figure(of_example.relation, value, value * of_example.standard_error / symbols, "perplexity", of_example.how)
 
 

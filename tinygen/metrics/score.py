@@ -24,7 +24,7 @@ def inception_style_score(probabilities):
         raise ValueError(f"inception_style_score: probabilities have shape {p.shape}; give p(y | x) of each sample, (n, K)")
     if not ((p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-4)):
         raise ValueError("inception_style_score: not every row is at least 0 and sums to 1; give probabilities, not logits")
-    p /= p.sum(axis=1, keepdims=True)
+    p = p / p.sum(axis=1, keepdims=True)
     return float(np.exp(_entropy(p.mean(axis=0)) - _entropy(p).mean()))  # [divergences_and_metrics.inception_score]
 
 

@@ -21,6 +21,7 @@ from .. import ops
 from ..autograd.tree import Array, module
 from ..density import Exact
 from ..distributions import LOG_2PI, Bernoulli, Categorical
+from ..nn.doors import require_array, require_labels
 
 
 class _Classifier:
@@ -36,6 +37,7 @@ class _Classifier:
 
     def error(self, x, labels):
         """The share of examples whose likeliest class is not the label. ValueError unless there is a label for each."""
+        require_array(f"{type(self).__name__}.error", x=x, labels=labels)
         if labels.shape != (len(x),):
             raise ValueError(
                 f"{type(self).__name__}.error: labels {labels.shape} for {len(x)} examples; give one for each, (N,)"
@@ -44,6 +46,7 @@ class _Classifier:
 
     def _seen(self, x, D):
         """Which numbers of x are not missing, booleans (N, D)."""
+        require_array(type(self).__name__, x=x)
         if x.ndim != 2 or x.shape[1] != D:
             raise ValueError(f"{type(self).__name__}: x has shape {x.shape}, but this model is of vectors, (N, {D})")
         return ~np.isnan(x)
@@ -51,13 +54,7 @@ class _Classifier:
     def _labels(self, rng, n, labels):
         if labels is None:
             return rng.categorical(np.exp(np.tile(self.log_prior, (n, 1))))
-        classes = len(self.log_prior)
-        integers = labels.shape == (n,) and labels.dtype.kind in "iu"
-        if not integers or labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
-            raise ValueError(
-                f"{type(self).__name__}.sample: labels must be {n} integers from 0 to {classes - 1}, one for each example, got "
-                f"{labels.dtype}{labels.shape}"
-            )
+        require_labels(f"{type(self).__name__}.sample", labels, n, len(self.log_prior))
         return labels
 
 
@@ -169,6 +166,7 @@ def _require_bits(operation, x):
 
 def _by_class(operation, x, labels):
     """(one-hot labels (N, classes), examples of each class (classes,))."""
+    require_array(operation, x=x, labels=labels)
     if x.ndim != 2 or labels.shape != (len(x),) or not len(x):
         raise ValueError(
             f"{operation}: x {x.shape} and labels {labels.shape} must be (N, D) and (N,), with an example at least"

@@ -14,6 +14,10 @@ r"""Denoising diffusion: noise is added to data in many small steps, and a netwo
 What the network says may be eps, x_0 or v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans & Ho 2022, section 4): with x_t
 known, each gives the others. x_t is sqrt(abar_t) and sqrt(1 - abar_t) of x_0 and eps, and v the same turned by a right angle.
 
+The chain and its bound are older than the simple loss (Sohl-Dickstein et al. 2015). And -eps_hat / sqrt(1 - abar_t) estimates
+the score grad log q(x_t), by which Langevin steps sample at each noise in turn (Song & Ermon 2019): the `geometric` schedule
+is theirs. In the `cosine` one abar falls almost in a straight line between its ends (Nichol & Dhariwal 2021).
+
 x (N, D) or (N, H, W, C), of about unit variance, images in [-1, 1]; t integers (N,) in 1 .. T; nats. Here guidance weight w = 0
 is the unconditional model and w = 1 the conditional one; Ho & Salimans count from there, their w is ours minus 1.
 """
@@ -28,12 +32,15 @@ from ..backend import array_module, beside
 from ..density import LowerBound
 from ..distributions import Categorical, Gaussian, kl
 from ..nn.denoisers import MLP, UNet
-from ..nn.doors import require_at_least_one, require_image_shape, require_labels
+from ..nn.doors import require_at_least_one, require_examples, require_generator, require_image_shape, require_labels
 from ..optim import minimise
 
 TIMELINE = {  # what came when, by the sources above
+    "diffusion": "Sohl-Dickstein et al. 2015",
+    "scores, Langevin steps": "Song & Ermon 2019",
     "DDPM": "Ho et al. 2020",
     "DDIM": "Song et al. 2021",
+    "cosine schedule": "Nichol & Dhariwal 2021",
     "classifier-free guidance": "Ho & Salimans 2022",
 }
 
@@ -80,6 +87,8 @@ def cosine(T=1000, offset=0.008):
     Source: Nichol & Dhariwal 2021, eq. 17.
     """
     require_at_least_one("cosine", T=T)
+    if not 0 <= offset < math.inf:
+        raise ValueError(f"cosine: offset is {offset}; it must be at least 0, such as 0.008: the noise begins there")
     abar = np.cos(math.pi / 2 * (np.arange(T + 1) / T + offset) / (1 + offset)) ** 2
     return Schedule(np.minimum(1 - abar[1:] / abar[:-1], 0.999))  # [ddpm.cosine]
 
@@ -192,6 +201,8 @@ class DDPM:
         xt (N, *shape), t (N,) or (1,). ValueError for other shapes, times and labels.
         """
         self._check(xt, t)
+        if not math.isfinite(guidance) or (labels is None and guidance not in (0, 1)):
+            raise ValueError(f"DDPM: guidance is {guidance}; it must be finite, and other than 0 or 1 needs labels to guide to")
         if labels is None or guidance == 1:
             prediction = self._network(xt, t, self._labels(labels, xt))
         else:
@@ -255,7 +266,7 @@ class DDPM:
         xp = array_module(ops.stop_gradient(x0))
         g = xp.round((x0 + 1) * (self.levels - 1) / 2).astype(np.int64)
         places = to_signed(xp.arange(self.levels), self.levels).astype(x0.dtype)
-        if g.min() < 0 or g.max() >= self.levels or abs(places[g] - x0).max() > 1e-3 / self.levels:
+        if g.min(initial=0) < 0 or g.max(initial=0) >= self.levels or abs(places[g] - x0).max(initial=0) > 1e-3 / self.levels:
             raise ValueError(f"DDPM.bound: x must be {self.levels} grey levels as to_signed scales them; the data is not")
         deviation = places - p.mean[..., None]
         return Categorical(-0.5 * deviation * deviation * ops.exp(-p.log_var)[..., None]).log_prob(g)  # [ddpm.grey_levels]
@@ -264,6 +275,7 @@ class DDPM:
 
     def steps(self, rng, n, labels=None, guidance=1.0):
         """x_T, x_{T-1}, ..., x_0, one after another: ancestral sampling, algorithm 2. No noise is added at the last step."""
+        require_generator("DDPM", rng)
         x = rng.normal((n, *self.shape))
         yield x
         for t in range(self.schedule.T, 0, -1):
@@ -332,8 +344,7 @@ class DDPM:
         return labels
 
     def _check(self, x, t=None):
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"DDPM: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
+        require_examples("DDPM", x, self.shape)
         if x.dtype.kind != "f":
             raise TypeError(f"DDPM: x holds {x.dtype}; noise is added to real numbers, so scale grey levels with to_signed")
         if t is not None and not self._are_times(t, len(x)):
@@ -355,7 +366,9 @@ class DDPM:
 
 
 def to_signed(g, levels):
-    """2 g / (levels - 1) - 1: grey levels 0 .. levels - 1, two or more, as float32 numbers in [-1, 1]."""
+    """2 g / (levels - 1) - 1: grey levels 0 .. levels - 1, two or more, as float32 numbers in [-1, 1]. ValueError for fewer."""
+    if levels < 2:
+        raise ValueError(f"to_signed: levels is {levels}; give how many grey levels there are, at least 2")
     return (g * (2 / (levels - 1)) - 1).astype(np.float32)
 
 

@@ -29,7 +29,7 @@ from .. import mcmc, ops
 from ..autograd.tree import Array, module
 from ..density import Energy
 from ..nn import Conv2d, Flatten, Linear, Sequential, init, mlp
-from ..nn.doors import require_image_shape
+from ..nn.doors import require_examples, require_generator, require_image_shape, require_sizes
 from ..nn.waves import Waves
 from ..optim import Training, begin, minimise
 
@@ -59,6 +59,7 @@ class EBM:
         With frequencies (lowest, highest), the first hidden layer is one of `Waves`, for details as fine as std / highest.
         ValueError for frequencies without a hidden layer.
         """
+        require_sizes("EBM.mlp", shape=shape, hidden=hidden)
         pixels, last = math.prod(shape), init.zeros
         if frequencies is not None and not hidden:
             raise ValueError("EBM.mlp: frequencies are those of the first hidden layer, and there is none; give hidden sizes")
@@ -98,8 +99,7 @@ class EBM:
         return self._terms(x)[0]
 
     def _terms(self, x):
-        if tuple(x.shape[1:]) != self.mean.shape:
-            raise ValueError(f"EBM: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.mean.shape}")
+        require_examples("EBM", x, self.mean.shape)
         u = (x - ops.stop_gradient(self.mean)) / ops.stop_gradient(self.std)
         return ops.reshape(self.network(u), shape=(-1,)), 0.5 * ops.sum(u * u, axis=tuple(range(1, len(x.shape))))
 
@@ -118,6 +118,7 @@ class EBM:
 
     def noise(self, rng, n):
         """n samples of N(mean, std^2), (n, *shape): where chains start."""
+        require_generator("EBM.noise", rng)
         return self.mean + self.std * rng.normal((n, *self.mean.shape), self.mean.dtype)
 
     def sample(self, rng, n, kernel=None, steps=1000):

@@ -30,7 +30,7 @@ from ..backend import array_module
 from ..density import Exact
 from ..distributions import Gaussian
 from ..nn import Conv2d, Sequential, init, mlp
-from ..nn.doors import require_at_least_one, require_image_shape
+from ..nn.doors import require_at_least_one, require_examples, require_generator, require_image_shape
 from ..nn.invertible import Flatten, Scaling, Squeeze, constant, per_example
 from ..nn.splines import rational_quadratic
 from ..optim import minimise
@@ -119,8 +119,7 @@ class Flow:
 
     def to_latent(self, x):
         """(z, log |det dz/dx|): x (N, *shape) -> z (N, D), nats (N,). ValueError for another shape, TypeError for integers."""
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"Flow: examples have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
+        require_examples("Flow", x, self.shape)
         return self.chain.to_latent(x)
 
     def to_data(self, z):
@@ -137,6 +136,7 @@ class Flow:
 
     def sample(self, rng, n):
         """f^-1(z) for n latents from the prior, (n, *shape)."""
+        require_generator("Flow.sample", rng)
         return self.to_data(rng.normal((n, math.prod(self.shape))))[0]
 
 
@@ -234,23 +234,20 @@ class Additive:
 class Affine:
     """z = x e^s + t (RealNVP, eq. 5).
 
-    s is scale tanh(...) with one learned scale for each channel: while it is small, no network can make e^s overflow.
+    s is scale tanh(a) with one learned scale for each channel: while it is small, no network can make e^s overflow.
     """
 
     scale: Array  # (C,), one for each channel that is moved
-    parameters = 2  # what s is made of, and t
+    parameters = 2  # a and t
 
     def to_latent(self, x, parameters):
-        s, t = self._scale_and_shift(parameters)
-        return x * ops.exp(s) + t, s  # affine: [couplings.affine]
+        # (x e^s + t, s) with s = scale tanh(a), in one pass
+        return ops.affine_coupling(x, parameters, self.scale)  # affine: [couplings.affine]
 
     def to_data(self, z, parameters):
-        s, t = self._scale_and_shift(parameters)
+        a, t = ops.split(parameters, 2)
+        s = self.scale * ops.tanh(a)
         return (z - t) * ops.exp(-s), -s
-
-    def _scale_and_shift(self, parameters):
-        s, t = ops.split(parameters, 2)
-        return self.scale * ops.tanh(s), t
 
 
 @module

@@ -33,7 +33,14 @@ from .. import ops
 from ..autograd import grad, tree
 from ..autograd.tree import module
 from ..nn import Conv2d, ConvTranspose2d, Embedding, Flatten, GroupNorm, Linear, Sequential, Unflatten, mlp
-from ..nn.doors import require_at_least_one, require_image_shape, require_labels
+from ..nn.doors import (
+    require_array,
+    require_at_least_one,
+    require_generator,
+    require_image_shape,
+    require_labels,
+    require_sizes,
+)
 from ..nn.init import he_normal, normal
 from ..optim import Training, begin, minimise
 
@@ -68,6 +75,7 @@ class GAN:
         with waves it need not (Tancik et al. 2020): D can be narrow peaks, and G is drawn to narrow modes.
         ValueError for waves below 0.
         """
+        require_sizes("GAN.mlp", shape=shape, hidden=hidden)
         require_at_least_one("GAN.mlp", latent=latent)
         if waves < 0:
             raise ValueError(f"GAN.mlp: waves is {waves}; it is a number of frequencies, 0 or more")
@@ -100,6 +108,7 @@ class GAN:
 
     def sample(self, rng, n, labels=None):
         """G(z) for z ~ N(0, I), (n, *shape); labels (n,) if there are classes."""
+        require_generator("GAN.sample", rng)
         require_labels("GAN.sample", labels, n, self.classes)
         return _told(self.generator, labels)(rng.normal((n, self.latent)))
 
@@ -189,6 +198,9 @@ class Objective:
 
     def discriminator_loss(self, discriminator, real, fake, rng, labels=None):
         """(loss, diagnostics) of D on as many examples as samples, of the same labels; ValueError if their shapes differ."""
+        require_array("GAN", x=real)
+        if real.dtype.kind != "f":
+            raise TypeError(f"GAN: the data hold {real.dtype}, but samples are real numbers; scale them, see data.prepare")
         if real.shape != fake.shape:
             raise ValueError(
                 f"GAN: the data have shape {tuple(real.shape)}, and the generator's samples {tuple(fake.shape)}; prepare "

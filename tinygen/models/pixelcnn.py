@@ -12,7 +12,7 @@ A is van den Oord et al. 2016, *Pixel recurrent neural networks*, B their *Condi
 The likelihood is exact: a probability, not a density. Training is parallel over pixels. Sampling is not, but it need not run
 the network anew for each pixel: all but the masked convolutions happens within one pixel, so with a convolution that remembers
 what it was given before (`Memory`), the same network runs on one new pixel. A whole image costs one pass in total. In float32
-on the CPU a kernel does so, by a program read off the network (nn/raster.py): calls from Python took nine tenths of the time.
+a kernel does so, by a program read off the network (nn/raster.py): calls from Python took nine tenths of the time.
 
 x (N, H, W, 1), grey levels 0 .. levels - 1; labels (N,), integers; nats.
 """
@@ -21,11 +21,11 @@ import numpy as np
 
 from .. import kernels, ops
 from ..autograd.tree import module
-from ..backend import array_module
+from ..backend import array_module, device_of
 from ..density import Exact
 from ..distributions import Bernoulli, Categorical
 from ..nn import Conv2d, Embedding, MaskedConv2d, Sequential, init, raster
-from ..nn.doors import require_labels
+from ..nn.doors import require_examples, require_generator, require_labels
 from ..optim import minimise
 
 TIMELINE = {  # what came when, by the sources above
@@ -33,7 +33,8 @@ TIMELINE = {  # what came when, by the sources above
     "gated PixelCNN": "van den Oord et al. 2016",
 }
 
-# Networks. `convolve(layer, x)` applies a masked convolution: to a whole image, or when sampling to what is new in it.
+# Networks. `convolve(layer, x)` applies a masked convolution, or `convolve(layer, x, before)` to before(x): to a whole image,
+# or when sampling to what is new in it.
 
 
 @module
@@ -52,9 +53,9 @@ class Residual:
         return cls(narrow, masked, Conv2d.init(rng, half, channels, 1), _embedding(rng, classes, half))
 
     def __call__(self, h, labels, convolve):
-        y = self.narrow(ops.relu(h))
-        y = _with_class(convolve(self.masked, ops.relu(y)), self.label, labels)
-        return h + self.widen(ops.relu(y))  # residual: [masked_convolutions.residual]
+        y = self.narrow(h, before=ops.relu)
+        y = _with_class(convolve(self.masked, y, before=ops.relu), self.label, labels)
+        return h + self.widen(y, before=ops.relu)  # residual: [masked_convolutions.residual]
 
 
 @module
@@ -140,8 +141,8 @@ def _with_class(y, embedding, labels):
     return y if embedding is None else y + embedding(labels)[:, None, None]  # class: [masked_convolutions.class]
 
 
-def _everywhere(layer, x):
-    return layer(x)
+def _everywhere(layer, x, before=None):
+    return layer(x, before)
 
 
 # The model
@@ -207,10 +208,11 @@ class PixelCNN:
         ValueError unless 0 <= known <= H W, and where those pixels are no grey levels.
         """
         H, W, _ = self.shape
+        require_generator("PixelCNN", rng)
         self._require(x, labels)
         if not 0 <= known <= H * W:
             raise ValueError(f"PixelCNN.complete: known = {known} pixels of {H} x {W}; give a number from 0 to {H * W}")
-        self._require_levels(x.reshape(len(x), -1)[:, :known])
+        self._require_levels(x.reshape(len(x), H * W)[:, :known])
         program = self._program(x, labels)
         return self._draw(rng, x, known, labels) if program is None else self._draw_by_kernel(rng, x, known, program)
 
@@ -232,19 +234,19 @@ class PixelCNN:
 
     def _draw_by_kernel(self, rng, x, known, program):
         """The same, from the same random numbers, without Python between the pixels."""
-        H, W, _ = self.shape
+        xp, (H, W, _) = array_module(x), self.shape
         shape = H * W - known, len(x)
         uniforms = rng.uniform(shape, np.float32 if self.levels == 2 else np.float64)
-        levels = np.zeros((len(x), H, W), np.int64)
+        levels = xp.zeros((len(x), H, W), np.int64)
         levels.reshape(len(x), -1)[:, :known] = x.reshape(len(x), -1)[:, :known]
-        drawn = kernels.raster.sample(levels, program, known, uniforms, self._input(np.arange(self.levels)))
+        drawn = kernels.raster.sample(levels, program, known, uniforms, self._input(xp.arange(self.levels)))
         return drawn[..., None].astype(x.dtype)
 
     def _program(self, x, labels):
-        """The network for the kernel, or None where it is not for it: float32 on the CPU it is for."""
-        if self._dtype != np.float32 or not isinstance(x, np.ndarray) or not kernels.raster.fast() or not x.size:
+        """The network for the kernel, or None where it is not for it: it is for float32, on a GPU or a fast processor."""
+        if self._dtype != np.float32 or not x.size or not (device_of(x) == "gpu" or kernels.raster.fast()):
             return None
-        pixel = np.zeros((len(x), 1, 1, 1), np.float32)
+        pixel = array_module(x).zeros((len(x), 1, 1, 1), np.float32)
         return raster.program(
             lambda x, convolve: self.network.rows(x, labels, convolve),
             lambda x, rows, convolve: self.network.pixels(x, rows, labels, convolve),
@@ -268,8 +270,7 @@ class PixelCNN:
         return Bernoulli(logits) if self.levels == 2 else Categorical(ops.expand_dims(logits, 3))
 
     def _require(self, x, labels):
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"PixelCNN: images have shape {tuple(x.shape[1:])}, but this model was made for {self.shape}")
+        require_examples("PixelCNN", x, self.shape)
         require_labels("PixelCNN", labels, len(x), self.classes)
 
     def _require_levels(self, x):
@@ -298,7 +299,8 @@ class Memory:
     def at(self, row, columns):
         """`convolve` for the given columns of a row: it writes down x, (N, 1, columns, C), and reads what lies around."""
 
-        def convolve(layer, x):
+        def convolve(layer, x, before=None):
+            x = x if before is None else before(x)
             self.write(layer, row, columns, x)
             kh, kw = layer.kernel
             return layer.on_window(self.padded[id(layer)][:, row : row + kh, columns.start : columns.stop + kw - 1])

@@ -23,9 +23,9 @@ from .. import ops
 from ..autograd.tree import Array, module
 from ..backend import array_module
 from ..density import LowerBound
-from ..distributions import Bernoulli, Gaussian, kl
+from ..distributions import Bernoulli, Gaussian
 from ..nn import Conv2d, ConvTranspose2d, Flatten, Linear, Sequential, Unflatten, mlp
-from ..nn.doors import require_at_least_one, require_image_shape
+from ..nn.doors import require_at_least_one, require_examples, require_generator, require_image_shape, require_sizes
 from ..optim import minimise
 
 TIMELINE = {  # what came when, by the sources above
@@ -57,6 +57,7 @@ class VAE:
     @staticmethod
     def mlp(rng, shape, latent, hidden=(200, 200), activation=ops.tanh, likelihood="bernoulli", mean=0.5):
         """Fully connected networks; without hidden layers both are linear, and the model is probabilistic PCA."""
+        require_sizes("VAE.mlp", shape=shape, hidden=hidden)
         require_at_least_one("VAE.mlp", latent=latent)
         pixels = math.prod(shape)
         *layers, last = mlp(rng, (latent, *reversed(hidden), pixels), activation)
@@ -88,10 +89,7 @@ class VAE:
 
     def encode(self, x):
         """q(z | x), a Gaussian of shape (N, d)."""
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(
-                f"VAE: examples have shape {tuple(x.shape[1:])}, this model was made for {self.shape}; reshape them"
-            )
+        require_examples("VAE", x, self.shape)
         mean, log_var = ops.split(self.encoder(x), 2)
         return Gaussian(mean, log_var)
 
@@ -108,9 +106,11 @@ class VAE:
     def elbo_terms(self, x, rng, closed_form=True):
         """log p(x | z) for one z ~ q(z | x), and KL(q || p) in closed form or by that same z: nats, (N,) each."""
         q = self.encode(x)
-        z = q.sample(rng)  # sample: [reparameterisation.model_gradient]
-        divergence = kl(q, PRIOR) if closed_form else q.log_prob(z) - PRIOR.log_prob(z)  # KL: [elbo.model_closed_form]
-        return _per_example(self.decode(z).log_prob(x), 1), divergence.sum(axis=-1)
+        # z = mu + sigma eps, and the terms of 1/2 \sum_j (mu_j^2 + sigma_j^2 - 1 - log sigma_j^2), in one pass
+        z, divergence = q.sample_with_kl(rng)  # sample: [reparameterisation.model_gradient]
+        if not closed_form:
+            divergence = q.log_prob(z) - PRIOR.log_prob(z)
+        return _per_example(self.decode(z).log_prob(x), 1), divergence.sum(axis=-1)  # KL: [elbo.model_closed_form]
 
     def elbo(self, x, rng, closed_form=True):
         """The difference of the `elbo_terms`: the ELBO on average over z. LowerBound, nats (N,)."""
@@ -150,11 +150,17 @@ class VAE:
 
     def sample(self, rng, n):
         """The means of p(x | z) for n latents from the prior, (n, *shape): probabilities, for Bernoulli pixels."""
+        require_generator("VAE.sample", rng)
         return self.decode(rng.normal((n, self.latent))).mean
 
     def interpolate(self, a, b, steps):
-        """The images on straight lines between the latents of a and of b, (steps, N, *shape): from a's to b's."""
+        """The images on straight lines between the latents of a and of b, (steps, N, *shape): from a's to b's.
+
+        ValueError unless there are as many of both, or one of either.
+        """
         start, end = self.encode(a).mean, self.encode(b).mean
+        if 1 not in (len(a), len(b)) and len(a) != len(b):
+            raise ValueError(f"VAE.interpolate: {len(a)} and {len(b)} images are no pairs; give as many, or one")
         t = array_module(start).linspace(0, 1, steps, dtype=np.float32)[:, None, None]
         return self.decode((1 - t) * start + t * end).mean
 
@@ -180,7 +186,10 @@ def _per_example(log_prob, leading):
 
 
 def _full(shape, mean):
-    return np.array(np.broadcast_to(mean, shape), np.float32)
+    mean = np.asarray(mean, np.float32)
+    if mean.shape not in ((), tuple(shape)) or not np.isfinite(mean).all():
+        raise ValueError(f"VAE: mean has shape {mean.shape}; give a finite number, or a mean image of shape {tuple(shape)}")
+    return np.array(np.broadcast_to(mean, shape))
 
 
 def _start(shape, mean, likelihood):
@@ -205,6 +214,9 @@ def train_step(optimiser, k=1, beta=1.0, prepare=lambda batch, rng: batch):
     _require_samples(k)
     if k > 1 and beta != 1:
         raise ValueError(f"VAE: beta = {beta} with k = {k} samples; the IWAE bound has no KL to scale: give k = 1 or beta = 1")
+
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"VAE: beta = {beta} must be at least 0: it is the weight of the KL, which is to become small")
 
     def loss(vae, batch, rng):
         x = prepare(batch, rng)

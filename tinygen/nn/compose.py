@@ -8,8 +8,12 @@ having `needs` too, and, if it contains a BatchNorm, `initial_statistics` and `o
 
 from ..autograd.core import Primitive
 from ..autograd.tree import module
+from ..ops.elementwise import relu
+from .conv import Conv2d
 from .init import glorot_uniform
 from .linear import Linear
+from .masked import MaskedConv2d
+from .norm import GroupNorm
 
 
 @module
@@ -48,8 +52,11 @@ class Sequential:
         layers = iter(enumerate(self.layers))
         for i, layer in layers:
             following = self.layers[i + 1] if i + 1 < len(self.layers) else None
-            if type(layer) is Linear and type(following) is Primitive:
-                x = layer(x, following)  # a product and what follows it in as few passes as can be
+            if type(layer) in (Linear, GroupNorm) and type(following) is Primitive:
+                x = layer(x, following)  # a layer and what follows it in as few passes as can be
+                next(layers)
+            elif layer is relu and type(following) in (Conv2d, MaskedConv2d):
+                x = following(x, before=relu)
                 next(layers)
             else:
                 x = layer(x, **_share(given, layer, i))

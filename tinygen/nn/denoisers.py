@@ -31,6 +31,8 @@ class Condition:
 
     @staticmethod
     def init(rng, width, classes):
+        if width < 4 or width % 2:
+            raise ValueError(f"the width is {width}; the time is told by sines and cosines: give an even width of at least 4")
         labels = Embedding.init(rng, classes + 1, width) if classes else None
         return Condition(Linear.init(rng, width, width), Linear.init(rng, width, width), labels)
 
@@ -87,8 +89,8 @@ class ResidualBlock:
         return ResidualBlock((_norm(rng, c_in), _norm(rng, c_out)), convolutions, Linear.init(rng, width, c_out), shortcut)
 
     def __call__(self, x, e):
-        h = self.convolutions[0](ops.silu(self.norms[0](x))) + self.condition(e)[:, None, None]
-        h = self.convolutions[1](ops.silu(self.norms[1](h)))
+        h = self.convolutions[0](self.norms[0](x, ops.silu)) + self.condition(e)[:, None, None]
+        h = self.convolutions[1](self.norms[1](h, ops.silu))
         return h + (x if self.shortcut is None else self.shortcut(x))
 
 
@@ -153,7 +155,7 @@ class UNet:
         for block, doubled in self.up:
             h = block(ops.concatenate(h, seen.pop(), axis=3), e)
             h = h if doubled is None else doubled(ops.repeat(ops.repeat(h, 2, axis=1), 2, axis=2))
-        return self.last(ops.silu(self.norm(h)))
+        return self.last(self.norm(h, ops.silu))
 
 
 def _norm(rng, channels):

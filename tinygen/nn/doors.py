@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..autograd.tree import is_leaf
 from ..backend import array_module
 from ..ops import opaque
 
@@ -33,6 +34,33 @@ def require_image_shape(model, shape, factor=1, remedy=""):
         )
 
 
+def require_array(operation, **arrays):
+    """TypeError, which names it, for a list or whatever else is no array."""
+    for name, x in arrays.items():
+        if not is_leaf(x):
+            raise TypeError(f"{operation}: {name} is a {type(x).__name__}; give a NumPy array, np.array({name}) of a list")
+
+
+def require_examples(model, x, shape):
+    """ValueError unless x is (N, *shape); TypeError where it is no array."""
+    require_array(model, x=x)
+    if tuple(x.shape[1:]) != tuple(shape):
+        raise ValueError(f"{model}: examples have shape {tuple(x.shape[1:])}, but this model was made for {tuple(shape)}")
+
+
+def require_sizes(model, **sizes):
+    """TypeError, which names it, for one number where there may be several."""
+    for name, several in sizes.items():
+        if not isinstance(several, (tuple, list)):
+            raise TypeError(f"{model}: {name} is {several!r}; give a tuple, such as ({several!r},)")
+
+
+def require_generator(operation, rng):
+    """TypeError for a seed, and for a generator of NumPy's, whose methods do not take the shape first."""
+    if rng is None or isinstance(rng, (int, np.integer, np.random.Generator, np.random.RandomState)):
+        raise TypeError(f"{operation}: rng is {rng!r}; give a tinygen.Generator(seed)")
+
+
 def require_labels(model, labels, n, classes):
     """ValueError unless the labels are one class for each of n examples, or None where the model has no classes (0 or None)."""
     if not classes:
@@ -41,6 +69,7 @@ def require_labels(model, labels, n, classes):
     elif labels is None:
         raise ValueError(f"{model}: this model was made for {classes} classes; give labels, {_labels_of(n, classes)}")
     else:
+        require_array(model, labels=labels)
         _require_classes(model, labels, n, classes)
 
 

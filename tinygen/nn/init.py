@@ -17,20 +17,25 @@ import math
 
 import numpy as np
 
+from .doors import require_generator
+
 
 def lecun_normal(rng, shape, fan_in, fan_out):
     """N(0, 1 / fan_in)."""
+    require_generator("lecun_normal", rng)
     return rng.normal(shape) * math.sqrt(1 / fan_in)
 
 
 def glorot_uniform(rng, shape, fan_in, fan_out):
     """U[-a, a) with a = sqrt(6 / (fan_in + fan_out)); the variance of U[-a, a) is a^2 / 3."""
+    require_generator("glorot_uniform", rng)
     a = math.sqrt(6 / (fan_in + fan_out))
     return rng.uniform(shape) * (2 * a) - a
 
 
 def he_normal(rng, shape, fan_in, fan_out):
     """N(0, 2 / fan_in)."""
+    require_generator("he_normal", rng)
     return rng.normal(shape) * math.sqrt(2 / fan_in)
 
 
@@ -38,6 +43,7 @@ def normal(std):
     """The initialiser N(0, std^2); DCGAN takes std = 0.02 everywhere (Radford et al. 2016, section 4)."""
 
     def initialise(rng, shape, fan_in=None, fan_out=None):
+        require_generator("normal", rng)
         return rng.normal(shape) * std
 
     return initialise

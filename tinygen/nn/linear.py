@@ -4,8 +4,8 @@ import numpy as np
 
 from ..autograd.tree import Array, module
 from ..backend import array_module
-from ..ops import affine, opaque, take
-from .doors import require_last_axis
+from ..ops import affine, matmul, opaque, take
+from .doors import require_at_least_one, require_last_axis
 from .init import glorot_uniform, lecun_normal, zeros
 
 
@@ -18,7 +18,8 @@ class Linear:
 
     @classmethod
     def init(cls, rng, d_in, d_out, bias=True, initialiser=glorot_uniform):
-        """Weights by the initialiser, with fans d_in and d_out; biases 0."""
+        """Weights by the initialiser, with fans d_in and d_out; biases 0. ValueError for a size below 1."""
+        require_at_least_one("Linear", d_in=d_in, d_out=d_out)
         return cls(initialiser(rng, (d_in, d_out), d_in, d_out), zeros(rng, (d_out,)) if bias else None)
 
     def __call__(self, x, activation=None):
@@ -26,7 +27,7 @@ class Linear:
         require_last_axis("Linear", x, self.weight.shape[0], "flatten what belongs to one example: ops.flatten(x, start=1)")
         if self.bias is not None:
             return affine(x, self.weight, self.bias, activation)
-        y = x @ self.weight
+        y = matmul(x, self.weight)
         return y if activation is None else activation(y)
 
 

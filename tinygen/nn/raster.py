@@ -9,6 +9,9 @@ import numpy as np
 from .. import kernels
 from ..autograd.core import observe
 from ..autograd.reverse import vjp
+from ..backend import array_module
+from ..ops.convolution import affine_conv2d
+from ..ops.elementwise import relu
 
 
 def program(rows, pixels, head, x):
@@ -48,9 +51,9 @@ class _Writer:
 
         return run
 
-    def _convolve(self, layer, x):
+    def _convolve(self, layer, x, before=None):
         self.layers[id(layer.weight)] = layer
-        return layer(x)
+        return layer(x, before)
 
     def _name(self, array):
         self.kept.append(array)
@@ -59,9 +62,9 @@ class _Writer:
     def _value(self, x):
         """The number of a value; an array that the network did not make from the image is the same at every pixel."""
         if id(x) not in self.values:
-            if np.shape(x)[:-1] != self.image.shape[:-1]:
+            if getattr(x, "shape", ())[:-1] != self.image.shape[:-1]:
                 raise _Unknown
-            self.constants[self._name(x)] = np.asarray(x.reshape(len(x), -1), np.float32)
+            self.constants[self._name(x)] = x.reshape(len(x), -1).astype(np.float32, copy=False)
         return self.values[id(x)]
 
     def write(self, primitive, args, y):
@@ -69,7 +72,12 @@ class _Writer:
         name = primitive.__name__
         if not any(id(a) in self.values for a in args):
             return  # it made a constant
-        if name in ("affine_conv2d", "affine_masked_conv2d"):
+        if name in ("conv2d_of_relu", "masked_conv2d_of_relu"):
+            x, w, b = args
+            before = array_module(x).maximum(x, 0)  # an instruction of its own
+            self.write(relu, (x,), before)
+            self.write(affine_conv2d, (before, w, b), y)
+        elif name in ("affine_conv2d", "affine_masked_conv2d"):
             x, w, b = args
             layer = self.layers.get(id(w))
             places = layer.taps if layer else ((0, 0),)
@@ -77,8 +85,8 @@ class _Writer:
                 raise _Unknown
             middle = w.shape[0] // 2, w.shape[1] // 2
             taps = tuple((a - middle[0], b - middle[1]) for a, b in places)
-            matrices = np.stack([w[tap] for tap in places])
-            self.part.append(("affine", self._name(y), self._value(x), taps, matrices, np.array(b)))
+            matrices = array_module(w).stack([w[tap] for tap in places])
+            self.part.append(("affine", self._name(y), self._value(x), taps, matrices, b.copy()))
         elif name in ("relu", "gate", "add"):
             operands = [self._value(a) for a in args]
             if y.shape[:-1] != self.image.shape[:-1]:

@@ -32,5 +32,5 @@ class Waves:
         return cls(np.geomspace(lowest, highest, n // 2, dtype=np.float32) * rng.normal((d, n // 2)))
 
     def __call__(self, u):
-        angle = u @ self.weight
+        angle = ops.matmul(u, self.weight)
         return ops.concatenate(ops.sin(angle), ops.cos(angle), axis=1)

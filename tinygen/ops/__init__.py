@@ -8,11 +8,13 @@ from . import operators
 from .affine import *
 from .attention import *
 from .convolution import affine_conv2d, conv2d, conv_transpose2d
+from .coupling import affine_coupling
 from .elementwise import *
 from .gate import gate
 from .likelihoods import *
 from .linalg import *
 from .masked_convolution import affine_masked_conv2d, masked_conv2d
-from .normalisation import group_norm
+from .normalisation import group_norm, layer_norm
 from .reductions import *
+from .reparameterisation import reparameterise
 from .shape import *

@@ -16,6 +16,7 @@ from ..autograd.core import Primitive
 from ..autograd.reverse import stop_gradient, vjp
 from ..backend import array_module
 from . import elementwise
+from .linalg import matmul
 from .reductions import sum
 from .shape import concatenate, reshape, swapaxes
 
@@ -49,7 +50,7 @@ def affine(x, w, b, activation=None):
 @Primitive
 def _affine(x, w, b):
     """x w + b, the bias added in place."""
-    y = x @ w
+    y = matmul(x, w)
     if y.dtype != b.dtype:
         return y + b
     y += b
@@ -61,7 +62,7 @@ def _product_and_bias(x, w, b):
     """(N + 1, d_out): x w, and b below."""
     xp = array_module(x, w)
     rows = xp.empty((x.shape[0] + 1, w.shape[1]), xp.result_type(x, w, b))
-    (xp.multiply if x.shape[1] == 1 else xp.matmul)(x, w, out=rows[:-1])  # BLAS takes three times as long for d_in = 1
+    kernels.matmul.product(x, w, out=rows[:-1])
     rows[-1] = b
     return rows
 
@@ -104,8 +105,10 @@ def _gradient_rule_kept(g, dy, kept, activation):
     return vjp(lambda kept: decomposed_gradient(dy, kept, activation), kept)[1](g)[0]
 
 
-_affine.rule(x=lambda g, w: g @ swapaxes(w, 0, 1), w=lambda g, x: swapaxes(x, 0, 1) @ g, b=lambda g: g)
-_product_and_bias.rule(x=lambda g, w: g[:-1] @ swapaxes(w, 0, 1), w=lambda g, x: swapaxes(x, 0, 1) @ g[:-1], b=lambda g: g[-1])
+_affine.rule(x=lambda g, w: matmul(g, swapaxes(w, 0, 1)), w=lambda g, x: matmul(swapaxes(x, 0, 1), g), b=lambda g: g)
+_product_and_bias.rule(
+    x=lambda g, w: matmul(g[:-1], swapaxes(w, 0, 1)), w=lambda g, x: matmul(swapaxes(x, 0, 1), g[:-1]), b=lambda g: g[-1]
+)
 _by_result.rule(rows=_by_result_rule)
 _by_input.rule(rows=lambda g, rows, activation: _rows_gradient(g, rows, activation=activation))
 _rows_gradient.rule(

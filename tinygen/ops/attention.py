@@ -18,6 +18,7 @@ from ..autograd.core import Primitive
 from ..autograd.reverse import jvp, stop_gradient, vjp
 from ..backend import array_module
 from .elementwise import where
+from .linalg import matmul
 from .reductions import logsumexp, softmax
 from .shape import concatenate, flatten, reshape, split, swapaxes
 
@@ -43,9 +44,9 @@ def attention(q, k, v, causal=False, key_mask=None):
 def decomposed(q, k, v, causal=False, key_mask=None):
     """(o, l): the attention and the log-sum-exp of each row of scores, in smaller primitives, with the whole matrix p."""
     seen = _seen(array_module(stop_gradient(q)), q.shape[2], k.shape[2], causal, key_mask)
-    s = q @ swapaxes(k, 2, 3) * (1 / math.sqrt(q.shape[3]))
+    s = matmul(q, swapaxes(k, 2, 3)) * (1 / math.sqrt(q.shape[3]))
     p = where(seen, softmax(where(seen, s, -1e30)), 0)  # not -inf: in a row that sees nothing it would be inf - inf
-    return p @ v, logsumexp(where(seen, s, -math.inf), axis=-1)  # [attention.second_gradient]
+    return matmul(p, v), logsumexp(where(seen, s, -math.inf), axis=-1)  # [attention.second_gradient]
 
 
 @Primitive

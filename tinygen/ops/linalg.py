@@ -6,9 +6,10 @@ The derivatives are those of Giles 2008, *Collected matrix derivative results fo
 import math
 from collections import Counter
 
+from .. import kernels
 from ..autograd.core import Primitive
 from ..autograd.reverse import broadcast_to, stop_gradient, sum_to
-from ..backend import array_module
+from ..backend import array_module, device_of
 from .reductions import sum
 from .shape import expand_dims, reshape, swapaxes, tril, triu
 
@@ -23,12 +24,43 @@ __all__ = [
 @Primitive
 def matmul(a, b):
     r"""y_ij = \sum_k a_ik b_kj, for matrices, vectors and batches of matrices, as a @ b in NumPy."""
-    return a @ b
+    return a @ b if device_of(a, b) == "cpu" else kernels.matmul.product(a, b)
 
 
 @Primitive
 def _einsum(*operands, inputs=(), output=""):
+    if device_of(*operands) == "gpu" and len(operands) > 1:
+        return _einsum_by_products(operands, inputs, output)
     return array_module(*operands).einsum(f"{','.join(inputs)}->{output}", *operands, optimize=True)
+
+
+def _einsum_by_products(operands, inputs, output):
+    """Two operands at a time, from the left, as a product of matrices for each index that stays and both have."""
+    (a, *rest), (a_labels, *rest_labels) = operands, inputs
+    for n, (b, b_labels) in enumerate(zip(rest, rest_labels), 1):
+        wanted = {label for labels in (*rest_labels[n:], output) for label in labels}
+        a, a_labels = _sum_out(a, a_labels, wanted | {*b_labels})
+        b, b_labels = _sum_out(b, b_labels, wanted | {*a_labels})
+        both = [label for label in a_labels if label in b_labels]
+        each, summed = ([label for label in both if (label in wanted) == stays] for stays in (True, False))
+        rows, columns = ([label for label in labels if label not in both] for labels in (a_labels, b_labels))
+        size = dict(zip(a_labels + b_labels, a.shape + b.shape))
+
+        def matrices(x, labels, *groups, size=size):
+            order = [label for group in groups for label in group]
+            return x.transpose([labels.index(label) for label in order]).reshape(
+                [size[label] for label in groups[0]] + [math.prod(size[label] for label in group) for group in groups[1:]]
+            )
+
+        y = kernels.matmul.product(matrices(a, a_labels, each, rows, summed), matrices(b, b_labels, each, summed, columns))
+        a_labels = "".join(each + rows + columns)
+        a = y.reshape([size[label] for label in a_labels])
+    return a.transpose([a_labels.index(label) for label in output])
+
+
+def _sum_out(x, labels, wanted):
+    axes = tuple(i for i, label in enumerate(labels) if label not in wanted)
+    return (x.sum(axis=axes), "".join(label for label in labels if label in wanted)) if axes else (x, labels)
 
 
 def einsum(subscripts, *operands):
@@ -53,8 +85,8 @@ def _matmul_rule_a(g, a_shape, b):
     if len(b.shape) == 1:
         return expand_dims(g, -1) * b  # y = a b is one number for each row of a
     if len(a_shape) == 1:
-        return _sum_batches((b @ expand_dims(g, -1))[..., 0], a_shape)
-    return _sum_batches(g @ _transposed(b), a_shape)
+        return _sum_batches(matmul(b, expand_dims(g, -1))[..., 0], a_shape)
+    return _sum_batches(matmul(g, _transposed(b)), a_shape)
 
 
 def _matmul_rule_b(g, a, b_shape):
@@ -65,7 +97,7 @@ def _matmul_rule_b(g, a, b_shape):
     if len(b_shape) == 2 and len(a.shape) > 2:  # a batch of left factors is one tall matrix
         rows = math.prod(a.shape[:-1])
         a, g = reshape(a, shape=(rows, a.shape[-1])), reshape(g, shape=(rows, g.shape[-1]))
-    return _sum_batches(_transposed(a) @ g, b_shape)
+    return _sum_batches(matmul(_transposed(a), g), b_shape)
 
 
 def _sum_batches(g, shape):
@@ -124,7 +156,7 @@ def cholesky(a):
 
 def _solve_rule_a(g, a, b_shape, y):
     gb = _solve_rule_b(g, a, b_shape)
-    return -outer(gb, y) if len(b_shape) == 1 else -(gb @ _transposed(y))
+    return -outer(gb, y) if len(b_shape) == 1 else -matmul(gb, _transposed(y))
 
 
 def _solve_rule_b(g, a, b_shape):
@@ -135,14 +167,14 @@ def _solve_rule_b(g, a, b_shape):
 
 def _cholesky_rule(g, y):
     """a = L L^T, so da is symmetric: L^-T P(L^T g) L^-1, where P takes the lower triangle and half of the diagonal."""
-    s = _transposed(y) @ g
+    s = matmul(_transposed(y), g)
     lower = tril(s) - 0.5 * (tril(s) - tril(s, -1))
     inverse = inv(y)
-    half = _transposed(inverse) @ lower @ inverse
+    half = matmul(matmul(_transposed(inverse), lower), inverse)
     return 0.5 * (half + _transposed(half))
 
 
-inv.rule(a=lambda g, y: -(_transposed(y) @ g @ _transposed(y)))
+inv.rule(a=lambda g, y: -matmul(matmul(_transposed(y), g), _transposed(y)))
 solve.rule(a=_solve_rule_a, b=_solve_rule_b)
 log_abs_det.rule(a=lambda g, a: g[..., None, None] * _transposed(inv(a)))
 cholesky.rule(a=_cholesky_rule)

@@ -6,6 +6,7 @@ And how a program (see autograd/program.py) writes these operations.
 import math
 import operator
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from ..autograd.core import Tracer
 from ..autograd.program import Notation, notations
 from ..autograd.reverse import cast, opaque, stop_gradient, sum_to
 from . import elementwise, linalg, reductions, shape
+from .affine import _affine, _by_input, _by_result, _product_and_bias, _rows_gradient
+from .coupling import _affine_coupling, _joined_gradient
+from .reparameterisation import _reparameterise, _stacked_gradient
 from .shape import is_basic
 
 
@@ -60,6 +64,13 @@ Tracer.__bool__ = _truth
 Tracer.__neg__ = elementwise.negative
 Tracer.__abs__ = elementwise.absolute
 Tracer.__getitem__ = shape.index
+
+
+def _refuse_assignment(x, index, value):
+    raise TypeError("an array that is being differentiated cannot be written to; make a new one, by ops.where say")
+
+
+Tracer.__setitem__ = _refuse_assignment
 Tracer.sum = reductions.sum
 Tracer.mean = reductions.mean
 Tracer.max = reductions.max
@@ -81,10 +92,39 @@ def _kernel(name):
     """The kernel to which a forward hands its arguments, if they are arrays already and not single numbers."""
 
     def settle(*operands, **static):
-        from .. import kernels
+        from ..kernels.activations import cpu
 
-        kernel = getattr(kernels.activations, name)
-        return partial(kernel, **static) if all(getattr(x, "shape", None) for x in operands) else None
+        return partial(getattr(cpu, name), **static) if all(getattr(x, "shape", None) for x in operands) else None
+
+    return settle
+
+
+def _multiplied(x, w, b, below=False):
+    """x w + b; or x w with b below."""
+    if not (x.dtype == w.dtype == b.dtype) or x.shape[1] == 1 and not below:
+        return None
+    shape, dtype, multiply = (x.shape[0] + below, w.shape[1]), x.dtype, np.multiply if x.shape[1] == 1 else np.matmul
+
+    def added(x, w, b):
+        y = x @ w
+        y += b
+        return y
+
+    def joined(x, w, b):
+        rows = np.empty(shape, dtype)
+        multiply(x, w, out=rows[:-1])
+        rows[-1] = b
+        return rows
+
+    return joined if below else added
+
+
+def _kernel_of(folder, name):
+    """The function of a kernel to which a forward hands all that it is given."""
+
+    def settle(*operands, **static):
+        function = getattr(import_module(f"tinygen.kernels.{folder}.cpu"), name)
+        return partial(function, **static) if static else function
 
     return settle
 
@@ -104,7 +144,7 @@ def _summed_to(x, shape=()):
 
 
 def _summed(x, axis=None, keepdims=False):
-    return lambda x: x.sum(axis=axis, keepdims=keepdims)
+    return lambda x: reductions.sum.forward(x, axis, keepdims)
 
 
 def _scattered(g, key=(), shape=()):
@@ -132,6 +172,15 @@ notations |= {
     elementwise.power: Notation("{0} ** {1}"),
     elementwise.negative: Notation("-{0}"),
     linalg.matmul: Notation("{0} @ {1}"),
+    _affine: Notation(settle=_multiplied),
+    _product_and_bias: Notation(settle=partial(_multiplied, below=True)),
+    _by_result: Notation(settle=_kernel_of("bias", "forward")),
+    _by_input: Notation(settle=_kernel_of("bias", "forward")),
+    _rows_gradient: Notation(settle=_kernel_of("bias", "backward")),
+    _affine_coupling: Notation(settle=_kernel_of("coupling", "forward")),
+    _joined_gradient: Notation(settle=_kernel_of("coupling", "backward")),
+    _reparameterise: Notation(settle=_kernel_of("reparameterisation", "forward")),
+    _stacked_gradient: Notation(settle=_kernel_of("reparameterisation", "backward")),
     shape.index: Notation("{0}[{key}]"),
     shape.reshape: Notation("{0}.reshape({shape})"),
     shape.transpose: Notation("{0}.transpose({axes})"),

@@ -8,13 +8,14 @@ from . import style
 from .style import PALETTE
 
 
-def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smooth=0.9):
+def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smooth=0.9, levels=None):
     """Write learning curves over the training step: a noisy one is drawn faintly, with a smoothed one over it.
 
     log: the records of train.read_log, or a dict {label: records} to compare runs. metrics: the names to draw, all if None.
     A curve with few points beside the others, such as of validation, is drawn as it is, with a dot at each.
     log_y: a logarithmic scale, where the values span it: from the least to three times as much, or more.
-    smooth: the weight of a neighbour in the running mean, less than 1; 0 for none. ValueError where there is nothing to draw.
+    smooth: the weight of a neighbour in the running mean, less than 1; 0 for none. levels: {text: height} of up to three lines
+    to compare the curves with, dashed, behind them. ValueError where there is nothing to draw.
     """
     series = _series(log, metrics)
     longest = max(len(steps) for _, steps, _ in series)
@@ -27,6 +28,8 @@ def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smoot
             else:
                 axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
                 axes.plot(steps, _smoothed(values, smooth), color=colour, label=label)
+        for (text, height), dashes in zip((levels or {}).items(), ("--", ":", "-.")):
+            axes.axhline(height, color="#777777", linewidth=1.1, linestyle=dashes, zorder=1.5, label=text)
         axes.set(xlabel="step", ylabel=y_label or (series[0][0] if len(series) == 1 else ""), title=title or "")
         every = np.concatenate([values for *_, values in series])
         if log_y and every.max() > 3 * max(every.min(), 0):  # on less of it, the scale would have no number to show
@@ -35,7 +38,7 @@ def curves(log, path, metrics=None, y_label=None, title=None, log_y=False, smoot
         axes.margins(x=0.02)
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
         axes.set_axisbelow(True)
-        if len(series) > 4 or (len(series) > 1 and _reaches_the_corner(axes, series)):
+        if levels or len(series) > 4 or (len(series) > 1 and _reaches_the_corner(axes, series)):
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         elif len(series) > 1:
             axes.legend(loc="upper right")
@@ -252,11 +255,18 @@ def _is_noisy(values, weight):
 
 
 def _smoothed(values, weight):
-    r"""\sum_j weight^|i - j| values_j / \sum_j weight^|i - j|: a running mean to both sides, which does not lag behind."""
+    r"""\sum_j weight^|i - j| values_j / \sum_j weight^|i - j|, over as many j on the one side of i as on the other.
+
+    So the mean does not lag behind, and a straight line stays where it is up to both of its ends.
+    """
+    i = np.arange(len(values))
+    reach = np.minimum(i, i[::-1])
+    too_far = weight ** (reach + 1.0)
 
     def sums(values):
-        ahead, behind = _running_sum(values, weight), _running_sum(values[::-1], weight)[::-1]
-        return ahead + behind - values
+        up_to, from_there = _running_sum(values, weight), _running_sum(values[::-1], weight)[::-1]
+        up_to, from_there = np.append(up_to, 0), np.append(from_there, 0)  # nothing lies before the first and after the last
+        return up_to[i] - too_far * up_to[i - reach - 1] + from_there[i] - too_far * from_there[i + reach + 1] - values
 
     return sums(values) / sums(np.ones(len(values)))
 

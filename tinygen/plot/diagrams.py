@@ -1,6 +1,5 @@
 """Diagrams of words: a tree of kinds, and a timeline."""
 
-from collections import Counter
 from itertools import count
 
 from . import style
@@ -69,7 +68,8 @@ def _bow(axes, start, end, **style):
 def timeline(columns, path):
     """Write what happened when: a column for each line of events, time runs downwards.
 
-    columns: {name: [(year, event, source)]}, at least one event each. Years without events take less room.
+    columns: {name: [(year, event, source)]}, at least one event each. All years are equally long, so where a column has more
+    events in a year than there is room for, the last of them, and those after it, stand lower than they should.
     ValueError for more than ten columns, or a column without events.
     """
     if not columns or not all(columns.values()):
@@ -78,27 +78,25 @@ def timeline(columns, path):
         min(year for events in columns.values() for year, *_ in events),
         1 + max(year for events in columns.values() for year, *_ in events),
     )
-    most = {y: max(sum(year == y for year, *_ in events) for events in columns.values()) for y in years}
-    top, below = {}, 0.0
-    for year in years:
-        top[year] = below
-        below -= 0.42 * most[year] + 0.1 if most[year] else 0.12
+    length, pitch = 0.55, 0.25  # inches of a year, and between two events of two lines each
+    top = {year: -length * i for i, year in enumerate(years)}
+    below = top[years[-1]] - pitch * max(sum(year == years[-1] for year, *_ in events) for events in columns.values())
+    happened = {year for events in columns.values() for year, *_ in events}
     with style.applied():
         figure, axes = style.figure(1.75 * len(columns) + 0.6, 0.75 - below)
         for year in years:
-            if most[year]:
-                axes.text(-0.25, top[year], year, ha="right", va="center", color="#444444")
+            axes.text(-0.25, top[year], year, ha="right", va="center", color="#444444" if year in happened else "#BBBBBB")
+            if year in happened:
                 axes.plot([-0.15, 1.75 * len(columns)], [top[year]] * 2, color="#EEEEEE", linewidth=0.8, zorder=0)
         for i, ((name, events), colour) in enumerate(zip(columns.items(), style.colours(len(columns)))):
-            x, seen = 1.75 * i, Counter()
+            x = 1.75 * i
             axes.text(x, 0.45, name, fontsize=12, color=colour, ha="left", va="center")
             heights = []
             for year, event, source in sorted(events, key=lambda event: event[0]):
-                heights.append(top[year] - 0.42 * seen[year])
-                seen[year] += 1
+                heights.append(min([top[year], *(height - pitch for height in heights[-1:])]))
                 ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
                 axes.text(x + 0.14, heights[-1], event, va="center", fontsize=9.5, bbox=ground)
-                axes.text(x + 0.14, heights[-1] - 0.17, source, va="center", fontsize=7.5, color="#666666")
+                axes.text(x + 0.14, heights[-1] - 0.13, source, va="center", fontsize=7.5, color="#666666", zorder=4)
             axes.plot([x] * len(heights), heights, "-o", color=colour, markersize=5)
         axes.set(xlim=(-0.7, 1.75 * len(columns)), ylim=(below, 0.7))
         axes.axis("off")

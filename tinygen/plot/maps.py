@@ -106,7 +106,7 @@ def landscape(values, path, extent, paths, points, title=None, depth=8.0):
     """Write a map of an energy over the plane, with contours from its lowest value to `depth` above, and what walks on it.
 
     values (n, n), at the points of `plane(extent, n)`. paths: arrays (T, 2), lines that begin at a ring and end at a dot.
-    points: (m, 2), drawn small. ValueError for other shapes.
+    points: (m, 2), drawn small and dark. ValueError for other shapes.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
@@ -115,7 +115,7 @@ def landscape(values, path, extent, paths, points, title=None, depth=8.0):
     x, y = extent[0] + (extent[1] - extent[0]) * along, extent[2] + (extent[3] - extent[2]) * along
     height = np.minimum(values - values.min(), depth)
     with style.applied():
-        figure, axes = style.figure(4.4, 4.6 if title else 4.4)
+        figure, axes = style.figure(4.4, 4.85 if title else 4.65)
         axes.contourf(x, y, height, np.linspace(0, depth, 33), cmap="Blues_r", alpha=0.8)
         axes.contour(x, y, height, np.linspace(0, depth, 9), colors="white", linewidths=0.4)
         axes.scatter(*np.asarray(points).T, s=2, color=PALETTE[6], linewidths=0, alpha=0.6)
@@ -124,32 +124,62 @@ def landscape(values, path, extent, paths, points, title=None, depth=8.0):
             axes.plot(*line.T, color=colour, linewidth=0.9)
             axes.plot(*line[0], "o", color=colour, markersize=5, markerfacecolor="white")
             axes.plot(*line[-1], "o", color=colour, markersize=5)
+        figure.legend(handles=_key(), loc="outside lower center", ncols=4, fontsize=8, handletextpad=0.1, columnspacing=1.0)
         axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xticks=[], yticks=[], title=title or "")
         axes.spines[:].set_visible(True)
         style.write(figure, path)
 
 
-def clouds(panels, path, extent, titles=None, columns=None, row_labels=None, under=None, joined=False):
+def _key():
+    """What is what in a landscape."""
+    from matplotlib import colormaps
+    from matplotlib.lines import Line2D
+
+    def mark(label, **look):
+        return Line2D([], [], label=label, linestyle="", **look)
+
+    return [
+        mark("a way begins", marker="o", color="#666666", markersize=5, markerfacecolor="white"),
+        mark("and ends", marker="o", color="#666666", markersize=5),
+        mark("other points", marker=".", color=PALETTE[6], markersize=3),
+        mark("low energy", marker="s", color=colormaps["Blues_r"](0.0), markersize=8),
+    ]
+
+
+def clouds(
+    panels, path, extent, titles=None, columns=None, row_labels=None, under=None, joined=False, axis_labels=None, marks=None
+):
     """Write maps of points side by side, each over the points of `under`, if given, in grey.
 
     panels: arrays (n, 2), one for each map, and so is under. joined: whether the points are a way, drawn as a line that begins
-    with a dot. titles: of the first row, or of every map. columns: all in one row if not given. ValueError for other shapes.
+    with a dot. titles: of the first row, or of every map. columns: all in one row if not given. axis_labels: of both axes,
+    which then have scales. marks: the names of what is under a way, and of the dot. ValueError for other shapes.
     """
     panels = [np.asarray(points) for points in panels]
     wrong = [points.shape for points in panels if points.ndim != 2 or points.shape[1] != 2]
     if wrong or not panels or (under is not None and len(under) != len(panels)):
         raise ValueError(f"clouds: panels must be arrays (n, 2), with as many under them; got {wrong or len(panels)}")
+    from matplotlib.ticker import MaxNLocator
+
     with style.applied():
         figure, every_axes = _panels(len(panels), columns or len(panels), titles, row_labels)
         for i, (axes, points) in enumerate(zip(every_axes, panels)):
             if under is not None:
-                axes.scatter(*np.asarray(under[i]).T, s=6, color="#CCCCCC", linewidths=0)
+                size, grey = (14, "#999999") if joined else (6, "#CCCCCC")
+                axes.scatter(*np.asarray(under[i]).T, s=size, color=grey, linewidths=0, zorder=3 if joined else 1)
             if joined:
                 axes.plot(*points.T, color=PALETTE[0], linewidth=0.7)
                 axes.scatter(*points[0], s=14, color=PALETTE[1], linewidths=0, zorder=3)
             else:
                 axes.scatter(*points.T, s=2, color=PALETTE[0], linewidths=0)
             axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+            if axis_labels:
+                axes.xaxis.set_major_locator(MaxNLocator(5))
+                axes.yaxis.set_major_locator(MaxNLocator(5))
+                axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1] if i % (columns or len(panels)) == 0 else "")
+        if marks:
+            dots = every_axes[0].collections
+            figure.legend(dots, marks, loc="outside lower center", ncols=len(marks))
         style.write(figure, path)
 
 
