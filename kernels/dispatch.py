@@ -10,6 +10,9 @@ TIERS = {"spec": "definition", "cpu": "CPU", "gpu": "GPU"}
 PLAIN = {np.ndarray, int, float, bool, str, tuple, type(None)}  # of arguments that need no closer look (tuples are of numbers)
 
 
+_found = {}  # {kernel's function: {tier: its implementation}}, of those that were called
+
+
 def by_array_type(definition):
     """The function of the same name in the file beside `definition`'s that fits the arrays: cpu.py for NumPy, gpu.py for CuPy.
 
@@ -19,7 +22,7 @@ def by_array_type(definition):
     package, _, _ = definition.__module__.rpartition(".")
     kernel = package.rpartition(".")[2]
     name = f"{kernel}.{definition.__name__}"
-    implementations = {}
+    implementations = _found.setdefault(name, {})
 
     @functools.wraps(definition)
     def run(*args, **kwargs):

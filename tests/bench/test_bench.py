@@ -368,6 +368,11 @@ def gpu(monkeypatch):
     def load_the_processors(package, tier):
         return CPUKernels(load(package, "cpu")) if tier == "gpu" else load(package, tier)
 
+    def forget():
+        for implementations in dispatch._found.values():
+            implementations.pop("gpu", None)
+
+    forget()
     monkeypatch.setattr(dispatch, "_load", load_the_processors)
     monkeypatch.setattr(contest, "Process", Here)
     monkeypatch.setattr(case, "torch_has", lambda device: find_spec("torch"))
@@ -382,6 +387,7 @@ def gpu(monkeypatch):
         cupy.cuda.runtime.driverGetVersion = cupy.cuda.runtime.runtimeGetVersion = lambda: 12040
         cupy.cuda.runtime.memGetInfo = lambda: (79 << 30, 80 << 30)
         yield
+    forget()
 
 
 def test_a_table_of_a_gpu_says_of_which(gpu, tmp_path, capsys):
