@@ -7,6 +7,7 @@ is said, nor compiled, by an import.
 import sys
 
 import numba
+import numpy as np
 from numba.core import event
 
 # What may be assumed of floating-point sums: multiply-adds may be fused and signs of zero ignored, but the order of
@@ -32,6 +33,11 @@ def inline(function):
 def sum_in_any_order(function):
     """A function whose only sums are ones that may be reordered: in the given order, each addition waits for the one before."""
     return jit(function, SAFE | {"reassoc"})
+
+
+def plain(x):
+    """x side by side in memory, and writeable: for other arrays a loop would be compiled anew."""
+    return x if x.flags.carray else np.array(x, order="C")
 
 
 def announce():

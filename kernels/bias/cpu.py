@@ -8,7 +8,7 @@ blocks of rows, whatever the number of threads: so this number changes no bit of
 import numpy as np
 
 from ..activations import cpu as activations
-from ..jit import jit
+from ..jit import jit, plain
 from ..threads import MEMORY, in_parts
 from ..vector_math import exp, log1p, normal, sigmoid_pair
 from .spec import BY_INPUT, SLOPE
@@ -24,7 +24,7 @@ def forward(rows, activation):
     if rows.dtype != f or activation == "tanh" or not n * c:
         u = rows[:-1] + rows[-1]
         return np.tanh(u, out=u) if activation == "tanh" else _unfused(activation, u)
-    rows, y, loop = _plain(rows), np.empty((n, c), f), _FORWARD[activation]
+    rows, y, loop = plain(rows), np.empty((n, c), f), _FORWARD[activation]
     in_parts(lambda first, last: loop(rows[first:last], rows[-1], y[first:last]), n, 2 * MEMORY * y.size)
     return y
 
@@ -38,7 +38,7 @@ def backward(g, kept, activation):
         d[:-1] = _unfused(f"{activation}_gradient", g, x)
         d[:-1].sum(axis=0, out=d[-1])
         return d
-    g, kept, loop, blocks = _plain(g), _plain(kept), _BACKWARD[activation], -(-n // BLOCK)
+    g, kept, loop, blocks = plain(g), plain(kept), _BACKWARD[activation], -(-n // BLOCK)
     if blocks == 1:
         loop(g, kept, kept[-1], d, d[-1])
         return d
@@ -58,11 +58,6 @@ def _unfused(name, *arrays):
     if name == "relu":
         return np.maximum(*arrays, 0)
     return getattr(activations, name)(*arrays, *((SLOPE,) if name.startswith("leaky_relu") else ()))
-
-
-def _plain(x):
-    """Side by side in memory; and writeable, or Numba would compile anew."""
-    return x if x.flags.carray else np.array(x, order="C")
 
 
 # Forward: y = f(u + b)

@@ -6,7 +6,7 @@ is taken in blocks, whatever the number of threads: so this number changes no bi
 
 import numpy as np
 
-from ..jit import jit
+from ..jit import jit, plain
 from ..threads import MEMORY, in_parts
 from ..vector_math import exp, tanh
 
@@ -22,7 +22,7 @@ def forward(x, parameters, scale):
         s = np.multiply(scale, np.tanh(parameters[..., :C]), out=y[1])
         np.add(x * np.exp(s), parameters[..., C:], out=y[0])
     elif x.size:
-        loop, x, p, scale, y_rows = _FORWARD[C < FEW], _rows(x, C), _rows(parameters, 2 * C), _plain(scale), y.reshape(2, -1, C)
+        loop, x, p, scale, y_rows = _FORWARD[C < FEW], _rows(x, C), _rows(parameters, 2 * C), plain(scale), y.reshape(2, -1, C)
         in_parts(lambda i, j: loop(x[i:j], p[i:j], scale, y_rows[:, i:j]), len(x), 5 * MEMORY * x.size)
     return y
 
@@ -33,7 +33,7 @@ def backward(g, x, parameters, scale):
         return np.zeros(C, x.dtype)
     R, d = x.size // C, np.empty(3 * x.size + C, x.dtype)
     dx, dp, dscale = d[: x.size].reshape(R, C), d[x.size : 3 * x.size].reshape(R, 2 * C), d[3 * x.size :]
-    x, p, g = _rows(x, C), _rows(parameters, 2 * C), _plain(g.astype(x.dtype, copy=False)).reshape(2, R, C)
+    x, p, g = _rows(x, C), _rows(parameters, 2 * C), plain(g.astype(x.dtype, copy=False)).reshape(2, R, C)
     if x.dtype != f:
         t = np.tanh(p[:, :C])
         np.multiply(g[0], np.exp(scale * t), out=dx)
@@ -42,7 +42,7 @@ def backward(g, x, parameters, scale):
         dp[:, C:] = g[0]
         (h * t).sum(axis=0, out=dscale)
         return d
-    loop, scale, blocks = _BACKWARD[C < FEW], _plain(scale), -(-R // BLOCK)
+    loop, scale, blocks = _BACKWARD[C < FEW], plain(scale), -(-R // BLOCK)
     sums = np.zeros((blocks, C), f)
 
     def some(first, last):
@@ -55,13 +55,8 @@ def backward(g, x, parameters, scale):
     return d
 
 
-def _plain(x):
-    """Side by side in memory; and writeable, or Numba would compile anew."""
-    return x if x.flags.carray else np.array(x, order="C")
-
-
 def _rows(x, length):
-    return _plain(x).reshape(-1, length)
+    return plain(x).reshape(-1, length)
 
 
 @jit

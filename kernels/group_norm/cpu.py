@@ -27,7 +27,7 @@ from functools import partial
 import numpy as np
 
 from ..activations import cpu as activations
-from ..jit import jit, sum_in_any_order
+from ..jit import jit, plain, sum_in_any_order
 from ..threads import MEMORY, in_parts, over_rows
 from ..vector_math import sigmoid_pair, total
 
@@ -84,7 +84,7 @@ def _fused(x, groups):
 
 def _loop(of_rows, of_groups, x, affine, groups, eps, activation):
     """The one of two loops that fits, given all that is the same for every example."""
-    affine, eps = _plain(affine), x.dtype.type(eps)
+    affine, eps = plain(affine), x.dtype.type(eps)
     if _in_rows(x, groups):
         return partial(of_rows, affine, eps)
     return partial(of_groups, affine, groups, eps, CODES[activation], _line(x))
@@ -100,12 +100,7 @@ def _line(x):
 
 
 def _examples(x):
-    return _plain(x).reshape(len(x), -1)
-
-
-def _plain(x):
-    """Side by side in memory; and writeable, or Numba would compile anew."""
-    return x if x.flags.carray else np.array(x, order="C")
+    return plain(x).reshape(len(x), -1)
 
 
 # Groups of channels
