@@ -275,7 +275,7 @@ def cupy_with(devices=1, capability="90", error=None):
 @pytest.mark.parametrize(
     "cupy, message",
     [
-        (None, "no GPU arrays: CuPy is not installed; install it with pip install 'tinygen.gpu.'"),
+        (None, "no GPU arrays: CuPy is not installed; install it with pip install -e '..gpu.' in the checkout"),
         (cupy_with(error="cudaErrorInsufficientDriver"), "no GPU: the CUDA driver gave an error .cudaErrorInsufficientDriver."),
         (cupy_with(devices=0), "no GPU: CUDA sees no device"),
         (cupy_with(capability="61"), "this GPU has compute capability 6.1, and tinygen's kernels are for 7.5 and later"),

@@ -219,7 +219,7 @@ def _cupy():
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
         how = "is not installed; install it" if absent else f"cannot be imported ({error}); install it anew"
-        raise RuntimeError(f"no GPU arrays: CuPy {how} with pip install 'tinygen[gpu]'") from None
+        raise RuntimeError(f"no GPU arrays: CuPy {how} with pip install -e '.[gpu]' in the checkout") from None
     runtime = cupy.cuda.runtime
     try:
         devices = runtime.getDeviceCount()

@@ -144,7 +144,7 @@ def described(conditions):
     if conditions.quick:
         yield "--quick: small arrays and bursts of a moment. The figures mean nothing, and none is judged."
     if not installed("torch"):
-        yield "PyTorch is not installed: ours runs alone, and no bar is judged. To compare: pip install 'tinygen[bench]'."
+        yield "PyTorch is not installed: ours runs alone, and no bar is judged. To compare: pip install -e '.[bench]'."
     elif not torch_has(conditions.device):
         yield "This PyTorch cannot use the GPU: ours runs alone, and no bar is judged. To compare: a PyTorch made for CUDA."
     elif not compiler():

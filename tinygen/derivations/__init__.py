@@ -1,6 +1,6 @@
 """The mathematics under the models, as arguments that run: `python -m tinygen.derivations`. See chain.py.
 
-It needs Hypothesis, which draws the instances: pip install 'tinygen[test]'.
+It needs Hypothesis, which draws the instances: pip install -e '.[test]'.
 """
 
 from importlib import import_module
