@@ -441,6 +441,26 @@ def test_a_step_moves_the_discriminator_and_then_the_generator_against_it(object
     assert {name: float(value) for name, value in metrics.items()} == pytest.approx(expected, rel=1e-10)
 
 
+def test_in_a_step_each_sample_has_the_label_of_the_datum_beside_it():
+    """Two rounds of D, each with the labels of its half, and one of G with those of the last: plain descent, written out."""
+    model, optimiser = double(GAN.mlp(Generator(0), (2,), 3, hidden=(7, 6), classes=3)), SGD(0.05)
+    x, labels = Generator(1).normal((8, 2), np.float64), np.array([0, 2, 1, 1, 2, 2, 0, 1])
+    step = gan.train_step(NON_SATURATING, optimiser, optimiser, rounds=2)
+    state, _ = step(gan.players(model, optimiser, optimiser), (x, labels), Generator(2))
+
+    def loss(D, real, fake, y):
+        return NON_SATURATING.real(D(real, y)).mean() + NON_SATURATING.fake(D(fake, y)).mean()
+
+    D, G, rng = model.discriminator, model.generator, Generator(2)
+    for part, y in ((x[:4], labels[:4]), (x[4:], labels[4:])):
+        g = grad(loss)(D, part, G(rng.normal((4, 3)), y), y)
+        D = tree.map(lambda p, g: p - 0.05 * g, D, g)
+    z = rng.normal((4, 3))
+    g = grad(lambda G: NON_SATURATING.generator(D(G(z, y), y)).mean())(G)
+    same(state.discriminator.params, D, rtol=1e-10)
+    same(state.generator.params, tree.map(lambda p, g: p - 0.05 * g, G, g), rtol=1e-10)
+
+
 def test_samples_come_from_the_averaged_generator_if_there_is_one():
     model, optimiser = small_mlp(), SGD(0.1)
     state = gan.players(model, optimiser, optimiser, averaged=True)
