@@ -210,3 +210,13 @@ def test_logsumexp_of_minus_infinity_alone_is_minus_infinity_with_derivative_zer
 def test_logsumexp_with_plus_infinity_is_plus_infinity(dtype):
     assert ops.logsumexp(np.array([np.inf, 1000, -np.inf], dtype)) == np.inf
     assert np.isnan(ops.logsumexp(np.array([np.nan, 0], dtype)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("columns", range(1, 10))
+def test_the_sum_of_short_rows_is_numpys_to_the_last_bit(columns, dtype):
+    x = (100 * np.random.default_rng(columns).normal(size=(50, columns))).astype(dtype)
+    for axis in (-1, 1):
+        y, expected = ops.sum(x, axis=axis), x.sum(axis=axis)
+        assert y.dtype == expected.dtype
+        np.testing.assert_array_equal(y, expected)
