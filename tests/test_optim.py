@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cuda import pretended
-from tinygen import ops, value_and_grad
+from tinygen import Generator, ops, value_and_grad
 from tinygen.autograd import module, tree
 from tinygen.backend import to_device
 from tinygen.optim import (
@@ -259,6 +259,68 @@ def test_ema_is_the_geometric_sum(decay, n, seed):
     weights = [decay**n, *((1 - decay) * decay ** (n - k) for k in range(1, n + 1))]
     np.testing.assert_allclose(average, weights @ values, atol=1e-12)
     assert math.isclose(sum(weights), 1, abs_tol=1e-9)
+
+
+# In place
+
+
+@pytest.mark.parametrize("optimiser", [o for o in OPTIMISERS if isinstance(o, Adam)], ids=str)
+@pytest.mark.parametrize("dtypes", [(np.float32,), (np.float32, np.float64)], ids=str)
+def test_updates_in_place_have_the_bits_of_others(optimiser, dtypes):
+    rng = np.random.default_rng(0)
+    params = [mixed_tree(rng, dtype) for dtype in dtypes]
+    own = tree.map(np.array, params)
+    state, its_state = optimiser.init(params), optimiser.init(own)
+    for n in range(5):
+        gradients = [mixed_tree(rng, dtype) for dtype in dtypes]
+        before, same = own, tree.map(np.array, gradients)
+        params, state = optimiser.update(gradients, state, params)
+        own, its_state = optimiser.update_in_place(same, its_state, own)
+        assert_trees_close((own, its_state), (params, state), rtol=0)
+        assert n == 0 or own is before
+
+
+def test_in_place_a_gradient_may_be_a_parameter():
+    """That of a b is (b, a): were they read as they are written over, the second would be the first one's update."""
+    n, rng = 20_000, np.random.default_rng(0)  # large enough that they are not copied together
+
+    def halves(x, y):
+        both = np.concatenate([x, y])
+        return {"a": both[:n], "b": both[n:]}
+
+    optimiser, params = Adam(0.1), halves(*rng.standard_normal((2, n)))
+    params, state = optimiser.update_in_place(params, optimiser.init(params), params)
+    right, its_state = tree.map(np.array, (params, state))
+    for _ in range(3):
+        right, its_state = optimiser.update({"a": right["b"], "b": right["a"]}, its_state, right)
+        params, state = optimiser.update_in_place({"a": params["b"], "b": params["a"]}, state, params)
+        assert_trees_close(params, right, rtol=0)
+
+
+def test_an_average_in_place_is_the_array_that_was_given():
+    rng = np.random.default_rng(0)
+    average, params = {"a": rng.standard_normal(3), "b": rng.standard_normal(2)}, {"a": np.ones(3), "b": np.zeros(2)}
+    average = ema(average, params, 0.5)
+    expected = ema(average, params, 0.9, 3)
+    assert ema(average, params, 0.9, 3, in_place=True) is average
+    assert_trees_close(average, expected, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"limit": 0.5}, {"decay": 0.9}], ids=str)
+def test_a_step_in_place_has_the_bits_of_another_and_keeps_what_it_reports(settings):
+    def loss(p, batch, rng):
+        return (ops.square(p["w"] @ batch - rng.normal((3,)))).sum(), {"scale": p["scale"]}
+
+    step = minimise(loss, Adam(0.1), **settings)
+    rng = np.random.default_rng(0)
+    params = {"scale": np.array(3.0), "w": rng.standard_normal((3, 4))}
+    state, own = (begin(tree.map(np.array, params), Adam(0.1), averaged="decay" in settings) for _ in range(2))
+    for n in range(6):
+        batch = rng.standard_normal(4)
+        state, metrics = step(state, batch, Generator(n))
+        own, seen = step.in_place(own, batch, Generator(n))
+        assert_trees_close((own, seen), (state, metrics), rtol=0)
+        assert not np.may_share_memory(seen["scale"], own.params["scale"])
 
 
 def test_ema_with_steps_follows_quickly_at_first_and_slowly_later():

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from tinygen import Generator, files, ops, stop_gradient, value_and_grad
 from tinygen.autograd import module, tree
-from tinygen.optim import SGD, Adam, ema
+from tinygen.optim import SGD, Adam, begin, ema, minimise
 from tinygen.train import (
     NonFiniteError,
     checkpoint_info,
@@ -215,6 +215,86 @@ def test_an_interrupt_while_a_line_is_made_keeps_that_line_for_the_resumed_run(t
         train(10, tmp_path, log_every=2, on_log=validate)
     train(10, tmp_path, resume=True, log_every=2, on_log=lambda n, state, metrics: {"validation": n})
     assert [(r["step"], r["validation"]) for r in read_log(tmp_path / "log.jsonl")] == [(n, n) for n in (1, 2, 4, 6, 8, 10)]
+
+
+# Steps that write the new state over the old one
+
+
+in_place = minimise(lambda params, x, rng: (loss(params, x, rng), {}), OPTIMISER, limit=1.0, decay=0.99)
+
+
+def train_in_place(steps, out=None, step=in_place, batches=None, **settings):
+    state = begin(start().params, OPTIMISER, averaged=True)
+    return fit(step, state, batches or Minibatches(), steps, **{"out": out, "seed": 5, "progress": False} | settings)
+
+
+def without_in_place(*args):
+    return in_place(*args)
+
+
+def test_steps_in_place_leave_the_same_files_and_what_on_log_was_given(tmp_path):
+    seen = {True: [], False: []}
+    for step in in_place, without_in_place:
+        mine = seen[step is in_place]
+        out = tmp_path / str(step is in_place)
+        last = train_in_place(9, out, step, log_every=4, checkpoint_every=3, on_log=lambda *at: mine.append(at))  # noqa: B023
+        mine.append((9, last, {}))
+    assert [(n, bits(state), metrics) for n, state, metrics in seen[True]] == [
+        (n, bits(state), metrics) for n, state, metrics in seen[False]
+    ]
+    one, other = (tmp_path / name / "checkpoint.safetensors" for name in ("True", "False"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("at", [0, 4, 5, 8])
+def test_ctrl_c_waits_for_the_end_of_a_step_in_place(tmp_path, at, capsys):
+    def batches(n):
+        if n == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Minibatches().at(n)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in_place(9, tmp_path, batches=batches, log_every=4)
+    assert "stopping at the end of this step; Ctrl-C again stops at once" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    kept, n, _ = load_checkpoint(tmp_path / "checkpoint.safetensors", begin(start().params, OPTIMISER, averaged=True))
+    assert n == at + 1 and bits(kept) == bits(train_in_place(at + 1, step=without_in_place))
+    assert bits(train_in_place(9, tmp_path, resume=True)) == bits(train_in_place(9))
+
+
+def test_a_second_ctrl_c_stops_at_once_with_the_state_that_was_looked_at_last(tmp_path):
+    def batches(n):
+        if n == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return Minibatches().at(n)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in_place(9, tmp_path, batches=batches, log_every=4)
+    assert checkpoint_info(tmp_path / "checkpoint.safetensors")["step"] == 4
+    assert bits(train_in_place(9, tmp_path, resume=True)) == bits(train_in_place(9))
+
+
+def test_ctrl_c_is_left_alone_where_somebody_else_handles_it():
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
+    try:
+        train_in_place(2, batches=lambda n: os.kill(os.getpid(), signal.SIGINT) or Minibatches().at(n))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(heard) == 2
+
+
+def test_a_nan_that_was_overwritten_is_found_by_making_the_steps_again(tmp_path):
+    def spoilt(params, n, rng):
+        return (ops.log(params["x"] - (2 if n == 7 else 0))).sum(), {}
+
+    step = minimise(spoilt, Adam(1e-3))
+    with pytest.raises(NonFiniteError) as caught:
+        fit(step, begin({"x": np.ones(2)}, Adam(1e-3)), lambda n: n, 20, out=tmp_path, progress=False, log_every=5)
+    message = str(caught.value)
+    assert "the metric 'loss' of step 7 (counted from 0) is nan" in message and "Step 7, run again" in message
+    assert first_fault(message).startswith("  1. log(float64(2,) within [-")
 
 
 def test_an_interrupt_before_the_first_step_leaves_the_earlier_run_alone(tmp_path, monkeypatch):

@@ -73,14 +73,18 @@ class Layout:
 
 def vectors(params):
     """The layout of a tree and its vectors: those that it is a view of, or copies where it is not flat."""
-    first = _first_leaf(params)
-    if first is not None and (known := _flat_trees.get(id(first))):
-        layout = known[0]
-        if _known(_leaves(layout.structure, params)):
-            return layout, known[2]
+    if known := own_vectors(params):
+        return known
     leaves, structure = tree.flatten(params)
     layout = Layout(structure, leaves)
     return layout, [_joined([leaves[i] for i in members]) for members in layout.members]
+
+
+def own_vectors(params):
+    """The layout of a flat tree and the vectors that it is a view of; None for another tree."""
+    first = _first_leaf(params)
+    known = None if first is None else _flat_trees.get(id(first))
+    return known[::2] if known and _known(_leaves(known[0].structure, params)) else None
 
 
 def pieces(leaves):

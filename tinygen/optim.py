@@ -10,10 +10,19 @@ By contract `update` may reuse the buffers of the gradients, so do not read them
 are. A parameter keeps its dtype. What Adam and `ema` return is flat (flat.py): all numbers side by side, and so one call for
 all leaves together. A learning rate is a number or a schedule, a function of the number of updates made before: 0 for the
 first one. Steps are minus the gradient's way: `update` minimises.
+
+To write a million new parameters beside the old takes twice as long as to write them over those, and more memory. Whoever will
+not look at the old ones again, as a loop of training, may say so:
+
+    params, state = optimiser.update_in_place(gradients, state, params)     Adam and AdamW
+    state, metrics = step.in_place(state, batch, rng)                       the steps that `minimise` makes
+
+give the same numbers, and leave the params and the state that were passed undefined.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -84,19 +93,28 @@ class Adam:
         return AdamState(_count(0), tree.map(_zeros, params), tree.map(_zeros, params))
 
     def update(self, gradients, state, params):
+        return self._updated(gradients, state, params, in_place=False)
+
+    def update_in_place(self, gradients, state, params):
+        return self._updated(gradients, state, params, in_place=True)
+
+    def _updated(self, gradients, state, params, in_place):
         from . import kernels  # Numba comes with the first kernel that is used, not with the import
 
-        layout, p = flat.vectors(params)
+        own = flat.own_vectors(params)
+        layout, p = own or flat.vectors(params)
         trees = {"gradients": gradients} if state.is_flat_as(layout) else {"gradients": gradients, "m": state.m, "v": state.v}
         columns = [layout.gather(other, in_parts=other is gradients) for other in trees.values()]
         if None in columns:
             _parallel_leaves(f"{type(self).__name__}.update", params, **trees)
         g, m, v = columns if len(columns) == 3 else [*columns, *state.vectors]
+        if in_place:
+            g = [_apart(gradient, old) for gradient, *old in zip(g, p, m, v)]
         t, rate, after = self._now(state.step)
-        settings = t, rate, self.beta1, self.beta2, self.eps, self.weight_decay
+        settings = t, rate, self.beta1, self.beta2, self.eps, self.weight_decay, in_place
         new = [kernels.adam.update(*vectors, *settings) for vectors in zip(p, g, m, v)]
-        p, m, v = ([triple[i] for triple in new] for i in range(3))
-        return layout.tree(p), AdamState.of_vectors(after, layout, m, v)
+        new_p, m, v = ([triple[i] for triple in new] for i in range(3))
+        return params if own and in_place else layout.tree(new_p), AdamState.of_vectors(after, layout, m, v)
 
     def _now(self, step):
         """(t, learning rate, state.step after the update); in a graph the first is what kernels.adam takes for these two."""
@@ -203,26 +221,32 @@ def clip_by_value(gradients, limit):
     return tree.map(lambda g: array_module(g).clip(g, -limit, limit), gradients)
 
 
-def ema(average, params, decay, step=None):
+def ema(average, params, decay, step=None, in_place=False):
     """d average + (1 - d) params, an exponential moving average: of parameters only, so give it no state of anything else.
 
     d = decay; or, given the step (0 at first), d = min(decay, (1 + step) / (10 + step)), which forgets the random start
-    sooner. Start from average = params. After n steps with constant d the start has weight d^n.
+    sooner. Start from average = params. After n steps with constant d the start has weight d^n. In place, the average that is
+    passed is undefined afterwards.
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"ema: decay is {decay}; it must be between 0 and 1, such as 0.999")
     rest = 1.0 - decay if step is None else _at(step, lambda n: 1.0 - min(decay, (1 + n) / (10 + n)))
-    layout, averages = flat.vectors(average)
+    own = flat.own_vectors(average) if in_place else None
+    layout, averages = own or flat.vectors(average)
     new = layout.gather(params)
     if new is None:
         _parallel_leaves("ema", params, average=average)
-    return layout.tree([_between(a, p, rest) for a, p in zip(averages, new)])
+    between = [_between(a, p, rest, in_place=own is not None) for a, p in zip(averages, new)]
+    return average if own else layout.tree(between)
 
 
-def _between(a, p, part):
-    """a + part (p - a), in one new array: the parameters may be many."""
+def _between(a, p, part, in_place):
+    """a + part (p - a), with one new array: the parameters may be many."""
     towards = p - a
     towards *= _beside(part, p)
+    if in_place:
+        a += towards
+        return a
     towards += a
     return towards
 
@@ -258,10 +282,13 @@ def minimise(loss, optimiser, limit=None, decay=None):
     The loss must be pure: what it computes is recorded in the first step, and replayed in the others (autograd/replay.py). If
     it looks at numbers, as no program can, it is called anew each time, and `step.gradient.reason` says why;
     `print(step.gradient.program)` shows one that can be replayed.
+
+    step.in_place(state, batch, rng) is the same step, and may write the new state over the old one (train.fit makes these).
     """
     gradient = capture(value_and_grad(loss, has_aux=True), required=False)
+    update_in_place = getattr(optimiser, "update_in_place", optimiser.update)
 
-    def step(state, batch, rng):
+    def step(state, batch, rng, in_place=False):
         if not isinstance(state, Training):
             raise TypeError(f"minimise: the state is a {type(state).__name__}; begin with begin(params, optimiser)")
         if decay is not None and state.average is None:
@@ -270,12 +297,32 @@ def minimise(loss, optimiser, limit=None, decay=None):
         metrics = {"loss": value, **metrics}
         if limit is not None:
             gradients, metrics["gradient_norm"] = clip_by_global_norm(gradients, limit)
-        params, remembered = optimiser.update(gradients, state.optimiser, state.params)
-        average = state.average if decay is None else ema(state.average, params, decay, state.optimiser.step)
+        if in_place:
+            metrics = {name: value.copy() if hasattr(value, "copy") else value for name, value in metrics.items()}
+        in_place = in_place and state.average is not state.params  # as they are before the first step
+        update = update_in_place if in_place else optimiser.update
+        params, remembered = update(gradients, state.optimiser, state.params)
+        average = state.average
+        if decay is not None:
+            average = ema(average, params, decay, state.optimiser.step, in_place)
         return Training(params, remembered, average), metrics
 
     step.gradient = gradient
+    return with_in_place(step)
+
+
+def with_in_place(step):
+    """A step(state, batch, rng, in_place=False), with step.in_place(state, batch, rng), which may overwrite the state."""
+    step.in_place = partial(step, in_place=True)
     return step
+
+
+def _apart(gradient, old):
+    """The gradient, copied as far as it may lie in an array that is to be overwritten: one may be a parameter, as of p q."""
+    if type(gradient) is tuple:
+        return tuple(_apart(part, old) for part in gradient)
+    may_share = array_module(gradient).may_share_memory
+    return gradient.copy() if any(may_share(gradient, a) for a in old) else gradient
 
 
 def _rate(learning_rate, step):

@@ -15,10 +15,11 @@ import math
 import numpy as np
 
 
-def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay):
+def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay, in_place=False):
     """(p', m', v'), new arrays of the shape and dtype of p, from p, g, m and v, which are of that shape too.
 
-    On the CPU, g may also be a tuple of arrays whose numbers, one after another, are those of the gradient.
+    In place, they are p, m and v themselves, with the new numbers; g must then lie elsewhere. On the CPU, g may also be a tuple
+    of arrays whose numbers, one after another, are those of the gradient.
     """
     g = np.concatenate(g, axis=None).reshape(p.shape) if type(g) is tuple else g
     new_p, new_m, new_v = np.empty_like(p), np.empty_like(m), np.empty_like(v)
@@ -27,6 +28,9 @@ def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay):
         new_v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
         m_hat, v_hat = new_m[i] / (1 - beta1**t), new_v[i] / (1 - beta2**t)
         new_p[i] = p[i] - learning_rate * (m_hat / (math.sqrt(v_hat) + eps) + weight_decay * p[i])
+    if in_place:
+        p[...], m[...], v[...] = new_p, new_m, new_v
+        return p, m, v
     return new_p, new_m, new_v
 
 

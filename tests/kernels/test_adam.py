@@ -79,3 +79,29 @@ def test_a_gradient_in_parts_is_one_gradient():
     np.testing.assert_array_equal(
         TIERS["cpu"].update(p, matrices, m, v, 3, *SETTINGS)[0], TIERS["cpu"].update(p, g, m, v, 3, *SETTINGS)[0]
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tier", every(TIERS))
+def test_in_place_the_same_numbers_lie_in_the_arrays_that_were_given(tier, dtype):
+    layouts = {
+        "in one piece": np.array,
+        "in columns": np.asfortranarray,
+        "every other": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    }
+    for name, laid_out in layouts.items():
+        p, g, m, v = map(laid_out, arrays((6, 10), dtype))
+        kept = g.copy()
+        expected = TIERS[tier].update(p, g, m, v, 3, *SETTINGS)
+        found = TIERS[tier].update(p, g, m, v, 3, *SETTINGS, in_place=True)
+        for new, old, right in zip(found, (p, m, v), expected):
+            assert new is old, name
+            np.testing.assert_array_equal(new, right)
+        np.testing.assert_array_equal(g, kept)
+
+
+def test_in_place_what_must_not_be_written_to_is_an_error_and_not_lost_silently():
+    p, g, m, v = arrays((9,), np.float32)
+    m.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        TIERS["cpu"].update(p, g, m, v, 3, *SETTINGS, in_place=True)

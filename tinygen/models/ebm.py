@@ -31,7 +31,7 @@ from ..density import Energy
 from ..nn import Conv2d, Flatten, Linear, Sequential, init, mlp
 from ..nn.doors import require_examples, require_generator, require_image_shape, require_sizes
 from ..nn.waves import Waves
-from ..optim import Training, begin, minimise
+from ..optim import Training, begin, minimise, with_in_place
 
 TIMELINE = {  # what came when, by the sources above
     "contrastive divergence": "Hinton 2002",
@@ -183,18 +183,18 @@ def train_step(optimiser, kernel, k, penalty=0.0, renew=0.0, prepare=lambda batc
 
     descend = minimise(loss, optimiser, limit, decay)
 
-    def step(state, batch, rng):
+    def step(state, batch, rng, in_place=False):
         model, x = state.training.params, prepare(batch, rng)
         rows, begun = _begin_chains(state, x, renew, rng)
         chains = mcmc.run(kernel, model.log_density, begun, rng, k)  # CD-k: [contrastive_divergence.part_of_the_gradient]
-        training, metrics = descend(state.training, (x, chains.x), rng)
+        training, metrics = (descend.in_place if in_place else descend)(state.training, (x, chains.x), rng)
         kept = state.chains
         if kept is not None:
-            kept = kept.copy()
+            kept = kept if in_place else kept.copy()
             kept[rows] = chains.x  # PCD: [contrastive_divergence.persistent]
         return replace(state, training=training, chains=kept), {**metrics, "acceptance": chains.acceptance.mean()}
 
-    return step
+    return with_in_place(step)
 
 
 def _begin_chains(state, x, renew, rng):

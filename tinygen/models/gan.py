@@ -42,7 +42,7 @@ from ..nn.doors import (
     require_sizes,
 )
 from ..nn.init import he_normal, normal
-from ..optim import Training, begin, minimise
+from ..optim import Training, begin, minimise, with_in_place
 
 TIMELINE = {  # what came when, by the sources above
     "GAN": "Goodfellow et al. 2014",
@@ -359,7 +359,8 @@ def train_step(objective, generator_optimiser, discriminator_optimiser, rounds=1
     discriminator_step = minimise(judge, discriminator_optimiser, limit=math.inf)
     generator_step = minimise(deceive, generator_optimiser, limit=math.inf, decay=decay)
 
-    def step(state, batch, rng):
+    def step(state, batch, rng, in_place=False):
+        of_discriminator, of_generator = (s.in_place if in_place else s for s in (discriminator_step, generator_step))
         images, labels = (batch, None) if state.classes is None else batch
         require_labels("GAN", labels, len(images), state.classes)
         x = prepare(images, rng)
@@ -371,15 +372,15 @@ def train_step(objective, generator_optimiser, discriminator_optimiser, rounds=1
             part = slice(i * n, (i + 1) * n)
             y = None if labels is None else labels[part]
             fake = _told(generator.params, y)(rng.normal((n, state.latent)))
-            discriminator, seen = discriminator_step(discriminator, (x[part], fake, y), rng)
+            discriminator, seen = of_discriminator(discriminator, (x[part], fake, y), rng)
             if objective.limit is not None:
                 discriminator = replace(discriminator, params=_clipped(discriminator.params, objective.limit))
         z = rng.normal((n, state.latent))
-        generator, made = generator_step(generator, (discriminator.params, z, y), rng)
+        generator, made = of_generator(generator, (discriminator.params, z, y), rng)
         metrics = {"accuracy": seen.pop("accuracy"), **_of("discriminator", seen), **_of("generator", made)}
         return replace(state, generator=generator, discriminator=discriminator), metrics
 
-    return step
+    return with_in_place(step)
 
 
 def _clipped(params, limit):

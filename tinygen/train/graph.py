@@ -125,7 +125,7 @@ class Carried:
 class OnGPU:
     """Steps that the processor asks for without waiting for their results, one after another from a state on the GPU."""
 
-    waited_for = False
+    waited_for, overwrites = False, True
 
     def __init__(self, step, state, capture):
         self.step = step
@@ -142,10 +142,13 @@ class OnGPU:
         """The next step."""
         self.carried, self.metrics = (self.graphed or self._noting)(self.carried, batch, rng)
 
-    def look(self):
-        """The state, which stays as it is, the metrics as floats, and whether those of all steps so far were finite."""
-        state = self.carried.state
-        return flat.copy(state) if self.graphed else state, as_numbers(self.metrics), bool(self.carried.finite)
+    def told(self):
+        """The metrics as floats, and whether those of all steps so far were finite."""
+        return as_numbers(self.metrics), bool(self.carried.finite)
+
+    def seen(self):
+        """The state, which stays as it is."""
+        return flat.copy(self.carried.state) if self.graphed else self.carried.state
 
     def again(self, state, batch, rng):
         """The step from any state, not by the graph, but with the same bits."""

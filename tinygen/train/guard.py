@@ -3,8 +3,9 @@
 Two watchers see it. `observe` sees the primitives, in the forward and in the backward pass. But a rule, an optimiser or a step
 may also use NumPy's operators on plain arrays, which are no primitives: these, NumPy itself reports.
 
-On a GPU nobody waits for the numbers of every step. A flag there says whether they were finite (graph.py); where it is looked
-at and is not set any more, the steps since the last look are made again from the state of then, one by one and not by a graph.
+Where steps overwrite their state, the steps since the last one that was kept are made again from there. On a GPU nobody waits
+for the numbers of every step, either: a flag there says whether they were finite (graph.py), and where it is looked at and is
+not set any more, the steps since the last look are made again, one by one and not by a graph.
 """
 
 import math

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import flat
 from ..backend import Generator, device_of
 from .checkpoint import first_difference, load_checkpoint, named_arrays, save_checkpoint
 from .graph import OnGPU, own_stream
 from .guard import NonFiniteError, checked, explain, not_finite
+from .interrupts import that_wait as interrupts_that_wait
 from .log import as_numbers, progress_display, read_log, say, start_log
 
 try:
@@ -29,9 +31,11 @@ def fit(
 ):  # fmt: skip
     """The state after `steps` steps in all: state, metrics = step(state, batches.at(n), Generator(seed).at(n)) for each n.
 
-    step: pure; metrics is a dict of numbers. batches: an object with .at(n), a function of n, or a sequence. They must not be
-    drawn from Generator(seed).at(n), or they would be the step's noise: see `data.Draws`. Random numbers are made on the device
-    of the state's arrays; the batches must be there, too.
+    step: pure; metrics is a dict of numbers. On a CPU, a step that also has the form step.in_place(state, batch, rng), as those
+    of optim.minimise have, makes fewer arrays: it is given a copy of the state, and writes each new state over the old.
+    batches: an object with .at(n), a function of n, or a sequence. They must not be drawn from Generator(seed).at(n), or they
+    would be the step's noise: see `data.Draws`. Random numbers are made on the device of the state's arrays; the batches must
+    be there, too.
     out: a folder for a log (after 1 step, then every `log_every`) and for checkpoints (at the start, every `checkpoint_every`
     steps, at the end, and on Ctrl-C after the last complete step). What an earlier run left there is not lost, but gets a
     number: checkpoint.1.safetensors. Two runs at a time in one folder are refused.
@@ -43,7 +47,8 @@ def fit(
     the log and of the checkpoints. The GPU notes if a metric was not finite in between; the steps since then are made again.
 
     NonFiniteError when a metric is not finite or, looked at with every checkpoint even where there is no `out`, the state. Such
-    a state is never written. To say where it came from, the loop keeps the two last states in memory while it makes the next.
+    a state is never written. To say where it came from, the loop keeps in memory the two states that it looked at last: those
+    of the log and of the checkpoints, or, of steps that have no form in place, of every step.
     NotCapturable, a TypeError, where capture=True and the step cannot be captured.
     ValueError for bad arguments, a folder that another run writes to, a checkpoint that does not fit, and a step that changes
     the shape or dtype of an array.
@@ -56,7 +61,7 @@ def fit(
     folder, fresh, state, first, records = _open(out, resume, state, seed)
     history = deque([(first, state)], maxlen=2)  # pairs of n and the state after n steps
 
-    stepper = OnCPU(step, state) if device == "cpu" else OnGPU(step, state, capture)
+    stepper = on_cpu(step, state) if device == "cpu" else OnGPU(step, state, capture)
     metrics, said = {}, False
 
     def run(n, state):
@@ -74,7 +79,8 @@ def fit(
     if path := not_finite(state):
         raise NonFiniteError(f"fit: {path} of the state is not finite, before the first step")
     errors = np.errstate(all="ignore")  # the guard says more than a warning
-    with alone_in(folder), own_stream(device), progress_display(first, steps, progress) as show, errors:
+    showing, interrupts = progress_display(first, steps, progress), interrupts_that_wait(stepper.overwrites)
+    with alone_in(folder), own_stream(device), showing as show, errors, interrupts as asked_to_stop:
         if fresh:
             _set_aside(folder)
         if folder and not (folder / CHECKPOINT).exists():
@@ -83,13 +89,13 @@ def fit(
         try:
             for n in range(first + 1, steps + 1):
                 stepper.make(batch_at(n - 1), random.at(n - 1))
+                stopping = asked_to_stop()
                 logged, saved = n == 1 or n % log_every == 0 or n == steps, n % checkpoint_every == 0 or n == steps
-                if not (stepper.waited_for or logged or saved or n == first + 1):
+                looked_at = logged or saved or stopping or n == first + 1
+                if not (stepper.waited_for or looked_at):
                     show(n, metrics)
                     continue
-                new_state, metrics, all_finite = stepper.look()
-                if n == first + 1 and (change := first_difference(named_arrays(state), named_arrays(new_state))):
-                    raise ValueError(f"fit: step must keep the shapes and dtypes of the state's arrays, but {change}")
+                metrics, all_finite = stepper.told()
                 for name, value in metrics.items():
                     if not math.isfinite(value):
                         fail(n, f"the metric {name!r} of step {n - 1} (counted from 0) is {value}")
@@ -97,8 +103,13 @@ def fit(
                     fail(n, f"a metric was not finite in one of the steps {history[-1][0]} to {n - 1} (counted from 0)")
                 if progress and stepper.reason and not said:
                     said = say(f"the kernels of a step are launched one by one, not as a graph: {stepper.reason}")
-                state = new_state
                 show(n, metrics)
+                if stepper.overwrites and not looked_at:
+                    continue
+                new_state = stepper.seen()
+                if n == first + 1 and (change := first_difference(named_arrays(state), named_arrays(new_state))):
+                    raise ValueError(f"fit: step must keep the shapes and dtypes of the state's arrays, but {change}")
+                state = new_state
                 if logged:
                     log(n, metrics, on_log and on_log(n, state, metrics))
                 history.append((n, state))  # only now: a step that Ctrl-C kept out of the log is made again
@@ -106,6 +117,8 @@ def fit(
                     if path := not_finite(state):
                         fail(n, f"{path} of the state is not finite after {n} steps")
                     save(n, state)
+                if stopping:
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             n, state = history[-1]
             if not not_finite(state):
@@ -114,10 +127,15 @@ def fit(
     return state
 
 
+def on_cpu(step, state):
+    """What makes the steps on a CPU."""
+    return InPlace(step, state) if hasattr(step, "in_place") else OnCPU(step, state)
+
+
 class OnCPU:
     """Steps whose results are there when they are made. OnGPU is the same for a device that is not waited for."""
 
-    waited_for, reason = True, None
+    waited_for, overwrites, reason = True, False, None
 
     def __init__(self, step, state):
         self.step, self.state = step, state
@@ -126,13 +144,32 @@ class OnCPU:
         """The next step."""
         self.state, self.metrics = self.again(self.state, batch, rng)
 
-    def look(self):
-        """The state, the metrics as floats, and whether those of the steps that were not looked at were finite."""
-        return self.state, as_numbers(self.metrics), True
+    def told(self):
+        """The metrics as floats, and whether those of the steps that were not asked about were finite."""
+        return as_numbers(self.metrics), True
+
+    def seen(self):
+        """The state, which stays as it is."""
+        return self.state
 
     def again(self, state, batch, rng):
         """The step from any state."""
         return checked(self.step(state, batch, rng))
+
+
+class InPlace(OnCPU):
+    """Steps that write each new state over the old, beginning with a copy of the first."""
+
+    overwrites = True
+
+    def __init__(self, step, state):
+        super().__init__(step, flat.copy(state))
+
+    def make(self, batch, rng):
+        self.state, self.metrics = checked(self.step.in_place(self.state, batch, rng))
+
+    def seen(self):
+        return flat.copy(self.state)
 
 
 @contextmanager
