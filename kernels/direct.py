@@ -27,7 +27,7 @@ import numpy as np
 
 from .jit import inline, jit
 from .threads import in_parts
-from .tiles import FAST, HALF, cover, pixel_sums, plain, product, row_sums, tile_for, width_for
+from .tiles import FAST, HALF, cover, pixel_codes, pixel_sums, plain, product, row_codes, row_sums, tile_for, width_for
 
 GROUPS, GROUPED_BYTES = 16, 1 << 20  # of images, for the gradient of w: as many as have sums of a megabyte in all
 
@@ -62,13 +62,13 @@ def convolve_into(y, first, every, x, w, taps, stride, padding, bias=None, relu=
     rows, columns = _stretches(taps)
     w = w.reshape(len(rows), -1, w.shape[2])
     bias = np.zeros(y.shape[3], np.float32) if bias is None else plain(bias)
-    places, tile = (rows, columns, *frame, *padding, *stride), tile_for(size[1])
+    places, codes = (rows, columns, *frame, *padding, *stride), pixel_codes(tile_for(size[1]), w.shape[2])
     x, shape, blocks = plain(x), w.shape[:2], cover(w.shape[2])
     w = pack(w, blocks)
 
     def images(a, b):
         _convolve(
-            x[a:b], relu, w, *shape, *blocks, bias, *places, y[a:b], *first, *every, *size, tile, seen[a:b], masked
+            x[a:b], relu, w, *shape, *blocks, codes, bias, *places, y[a:b], *first, *every, *size, seen[a:b], masked
         )  # fmt: skip
 
     in_parts(images, len(x), len(x) * size[0] * size[1] * w.size)
@@ -86,10 +86,10 @@ def spread(g, w, size, stride, padding):
     across[0, :, : kh * kw * C] = w.reshape(kh * kw * C, O).T
     blocks = cover(across.shape[2])
     packed = pack(across, blocks)
-    g, dx, tile = plain(g), np.zeros((len(g), *size, C), np.float32), tile_for(columns)
+    g, dx, codes = plain(g), np.zeros((len(g), *size, C), np.float32), pixel_codes(tile_for(columns), across.shape[2])
 
     def images(first, last):
-        _spread(g[first:last], packed, *blocks, kh, kw, *stride, *padding, dx[first:last], tile)
+        _spread(g[first:last], packed, *blocks, codes, kh, kw, *stride, *padding, dx[first:last])
 
     in_parts(images, len(g), g.size * kh * kw * C)
     return dx
@@ -103,7 +103,7 @@ def weight_gradient(x, g, taps, stride, padding, relu=False):
     C, O = x.shape[3], g.shape[3]
     *_, frame = _frame(x.shape[1:3], g.shape[1:3], taps, stride, padding)
     runs = _runs(taps) * np.array([[1], [1], [C]])
-    x, g, N, blocks, height = plain(x), plain(g), len(x), cover(O), len(taps) * C
+    x, g, N, blocks, codes, height = plain(x), plain(g), len(x), cover(O), row_codes(O), len(taps) * C
     size = height * int(blocks[1].sum())
     groups = max(1, min(N, GROUPS, GROUPED_BYTES // (4 * size)))
     d = np.zeros((groups, size), np.float32)
@@ -111,7 +111,7 @@ def weight_gradient(x, g, taps, stride, padding, relu=False):
     def images(first, last):
         for i in range(first, last):
             group = slice(N * i // groups, N * (i + 1) // groups)
-            _weight_gradient(x[group], relu, g[group], *runs, *frame, *padding, *stride, *blocks, d[i])
+            _weight_gradient(x[group], relu, g[group], *runs, *frame, *padding, *stride, *blocks, codes, d[i])
 
     in_parts(images, groups, g[..., 0].size * d[0].size)
     return unpack(d.sum(axis=0), blocks, (len(taps), C, O))
@@ -179,8 +179,8 @@ def pack_weights(w):
 
 @jit
 def _convolve(
-    x, relu, w, T, K, starts, widths, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, every_i, every_j, rows, columns,
-    tile, seen, masked,
+    x, relu, w, T, K, starts, widths, codes, bias, a, b, Hp, Wp, py, px, sy, sx, y, first_i, first_j, every_i, every_j, rows,
+    columns, seen, masked,
 ):  # fmt: skip
     N, H, W, C = x.shape
     O = y.shape[3]
@@ -199,7 +199,7 @@ def _convolve(
             for k in range(starts.size):
                 start = bias[starts[k] :].ctypes.data
                 pixels, target = source + 4 * i * sy * Wp * C, y[n, row, first_j:, starts[k] :].ctypes.data
-                pixel_sums(tile, widths[k], columns, pixels, at, T, K, sx * C, weights, start, target, every_j * O)
+                pixel_sums(codes[k], columns, pixels, at, T, K, sx * C, weights, start, target, every_j * O)
                 weights += 4 * T * K * widths[k]
             if masked:
                 for j in range(first_j, y.shape[2], every_j):
@@ -207,7 +207,7 @@ def _convolve(
 
 
 @jit
-def _weight_gradient(x, relu, g, a, b, length, Hp, Wp, py, px, sy, sx, starts, widths, d):
+def _weight_gradient(x, relu, g, a, b, length, Hp, Wp, py, px, sy, sx, starts, widths, codes, d):
     N, H, W, C = x.shape
     _, rows, columns, O = g.shape
     framed = relu or Hp != H or Wp != W or py > 0 or px > 0
@@ -222,7 +222,7 @@ def _weight_gradient(x, relu, g, a, b, length, Hp, Wp, py, px, sy, sx, starts, w
                 gradient, width = g[n, i, :, starts[k] :].ctypes.data, widths[k]
                 for r in range(a.size):
                     pixels, steps = source + 4 * (((i * sy + a[r]) * Wp + b[r]) * C), (sy * Wp * C, sx * C)
-                    row_sums(length[r], width, pixels, *steps, gradient, columns * O, O, here, columns, sums, width)
+                    row_sums(codes[k], length[r], pixels, *steps, gradient, columns * O, O, here, columns, sums, width)
                     sums += 4 * length[r] * width
 
 
@@ -238,7 +238,8 @@ def fill_frame(frame, image, Wp, py, px, relu):
             for k in range(row.size):
                 row[k] = max(numbers[i, k], np.float32(0))
         else:
-            row[:] = numbers[i]
+            for k in range(row.size):  # `row[:] =` would take four times as long to compile
+                row[k] = numbers[i, k]
 
 
 @inline
@@ -249,7 +250,7 @@ def hide(y, seen):
 
 
 @jit
-def _spread(g, w, starts, widths, kh, kw, sy, sx, py, px, dx, tile):
+def _spread(g, w, starts, widths, codes, kh, kw, sy, sx, py, px, dx):
     N, rows, columns, O = g.shape
     _, H, W, C = dx.shape
     given = np.empty((columns, starts[-1] + widths[-1]), np.float32)  # by the pixels of a row, through all taps
@@ -258,7 +259,7 @@ def _spread(g, w, starts, widths, kh, kw, sy, sx, py, px, dx, tile):
             weights = w.ctypes.data
             for k in range(starts.size):
                 sums = given[:, starts[k] :].ctypes.data
-                product(tile, widths[k], columns, g[n, i].ctypes.data, O, O, weights, sums, given.shape[1])
+                product(codes[k], columns, g[n, i].ctypes.data, O, O, weights, sums, given.shape[1])
                 weights += 4 * O * widths[k]
             for a in range(max(0, py - i * sy), min(kh, H + py - i * sy)):
                 target = dx[n, i * sy + a - py]

@@ -22,9 +22,9 @@ import math
 
 import numpy as np
 
-from .jit import jit
+from .jit import inline, jit
 from .threads import in_parts
-from .tiles import FAST, ROWS, WIDE, plain, product, row_sums, tile_for, width_for
+from .tiles import FAST, ROWS, WIDE, pixel_code, plain, product, row_code, row_sums, tile_for, width_for
 from .vector_math import exp, largest, total
 
 f = np.float32
@@ -43,8 +43,10 @@ def forward(q, k, v, causal, key_mask):
     """(o, l), as in attention/spec.py."""
     o, l = np.empty((*q.shape[:3], v.shape[3]), f), np.empty(q.shape[:3], f)
     flat, seen = _by_heads(q, k, v, o, l), _seen(q.shape[2], k.shape[2], causal, key_mask)
-    tile, scale = tile_for(q.shape[2]), f(1 / math.sqrt(q.shape[3]))
-    in_parts(lambda first, last: _forward(first, last, *flat, *seen, scale, tile), len(flat[0]), 2 * q.size * k.shape[2])
+    tile, width, scale = tile_for(q.shape[2]), width_for(v.shape[3]), f(1 / math.sqrt(q.shape[3]))
+    codes = pixel_code(tile, WIDE), pixel_code(tile, width)
+    rest = *flat, *seen, scale, tile, width, *codes
+    in_parts(lambda first, last: _forward(first, last, *rest), len(flat[0]), 2 * q.size * k.shape[2])
     return o, l
 
 
@@ -53,8 +55,10 @@ def backward(q, k, v, o, l, g, h, causal, key_mask):
     d = tuple(np.zeros(x.shape, f) for x in (q, k, v))
     r = np.einsum("nhte,nhte->nht", g, o) - h
     flat, seen = _by_heads(q, k, v, l, r, g, *d), _seen(q.shape[2], k.shape[2], causal, key_mask)
-    tile, scale = tile_for(q.shape[2]), f(1 / math.sqrt(q.shape[3]))
-    in_parts(lambda first, last: _backward(first, last, *flat, *seen, scale, tile), len(flat[0]), 5 * q.size * k.shape[2])
+    tile, widths, scale = tile_for(q.shape[2]), [width_for(x.shape[3]) for x in (k, v)], f(1 / math.sqrt(q.shape[3]))
+    codes = pixel_code(tile, WIDE), pixel_code(tile, widths[0]), *map(row_code, widths)
+    rest = *flat, *seen, scale, tile, *widths, *codes
+    in_parts(lambda first, last: _backward(first, last, *rest), len(flat[0]), 5 * q.size * k.shape[2])
     return d
 
 
@@ -75,10 +79,9 @@ def _seen(T, S, causal, key_mask):
 
 
 @jit
-def _forward(first, last, q, k, v, o, l, order, counts, scale, tile):
+def _forward(first, last, q, k, v, o, l, order, counts, scale, tile, width, to_scores, to_outputs):
     (_, T, D), (_, S, E) = q.shape, v.shape
     height, length = QUERIES * tile, -(-S // WIDE) * WIDE + APART
-    width = width_for(E)
     keys, values = np.empty((length // WIDE, D, WIDE), f), np.empty((-(-E // width), S, width), f)
     queries, scores = np.zeros((height, D), f), np.empty((height, length), f)
     sums, totals = np.zeros((height, len(values) * width), f), np.empty(height, f)
@@ -89,12 +92,12 @@ def _forward(first, last, q, k, v, o, l, order, counts, scale, tile):
         _along(v[head], of[: seen[-1]], values)
         for top in range(0, T, height):
             rows = min(height, T - top)
-            queries[:rows] = q[head, top : top + rows]
-            _all_scores(queries, keys, seen[top : top + rows], tile, scores)
+            _copy(q[head, top : top + rows], queries)
+            _all_scores(queries, keys, seen[top : top + rows], tile, to_scores, scores)
             for i in range(rows):
                 end = seen[top + min(i // tile * tile + tile, rows) - 1]
                 l[head, top + i], totals[i] = _to_weights(scores[i], seen[top + i], end)
-            _weighted(scores, values, seen[top : top + rows], tile, sums)
+            _weighted(scores, values, seen[top : top + rows], tile, to_outputs, sums)
             for i in range(rows):
                 inverse = f(1) / totals[i] if totals[i] != f(0) else f(0)
                 for e in range(E):
@@ -102,10 +105,11 @@ def _forward(first, last, q, k, v, o, l, order, counts, scale, tile):
 
 
 @jit
-def _backward(first, last, q, k, v, l, r, g, dq, dk, dv, order, counts, scale, tile):
+def _backward(
+    first, last, q, k, v, l, r, g, dq, dk, dv, order, counts, scale, tile, D_width, E_width, to_scores, to_dq, to_dk, to_dv
+):  # fmt: skip
     (_, T, D), (_, S, E) = q.shape, v.shape
     height, depth = QUERIES * tile, min(KEYS, -(-S // WIDE) * WIDE)
-    D_width, E_width = width_for(D), width_for(E)
     D_blocks, E_blocks = -(-D // D_width), -(-E // E_width)
     keys_across, values_across = np.empty((depth // WIDE, D, WIDE), f), np.empty((depth // WIDE, E, WIDE), f)
     keys = np.empty((D_blocks, depth, D_width), f)
@@ -116,7 +120,8 @@ def _backward(first, last, q, k, v, l, r, g, dq, dk, dv, order, counts, scale, t
     p, ds = np.empty((height, depth + APART), f), np.empty((height, depth + APART), f)
     for head in range(first, last):
         example = head // (len(q) // len(order))
-        queries[:T, :D], gradients[:T, :E] = q[head], g[head]
+        _copy(q[head], queries)
+        _copy(g[head], gradients)
         dq_sums[:] = f(0)
         for start in range(0, counts[example, T - 1], depth):
             seen = np.minimum(np.maximum(counts[example] - start, 0), depth)  # of this block of keys
@@ -130,17 +135,17 @@ def _backward(first, last, q, k, v, l, r, g, dq, dk, dv, order, counts, scale, t
                 rows = min(height, T - top)
                 here = seen[top : top + rows]
                 if here[-1] > 0:
-                    _all_scores(queries[top:], keys_across, here, tile, p)
-                    _all_scores(gradients[top:], values_across, here, tile, ds)
+                    _all_scores(queries[top:], keys_across, here, tile, to_scores, p)
+                    _all_scores(gradients[top:], values_across, here, tile, to_scores, ds)
                     for i in range(rows):
                         end = here[min(i // tile * tile + tile, rows) - 1]
                         _to_gradients(p[i], ds[i], here[i], end, l[head, top + i], r[head, top + i])
-                    _weighted(ds, keys, here, tile, dq_part)
+                    _weighted(ds, keys, here, tile, to_dq, dq_part)
                     for i in range(rows):
                         for d in range(D):
                             dq_sums[top + i, d] += dq_part[i, d]
-                    _add_to_keys(p, gradients[top:], here, E_width, dv_sums)
-                    _add_to_keys(ds, queries[top:], here, D_width, dk_sums)
+                    _add_to_keys(p, gradients[top:], here, E_width, to_dv, dv_sums)
+                    _add_to_keys(ds, queries[top:], here, D_width, to_dk, dk_sums)
             for j in range(len(of)):
                 row = of[j]
                 for d in range(D):
@@ -150,6 +155,14 @@ def _backward(first, last, q, k, v, l, r, g, dq, dk, dv, order, counts, scale, t
         for i in range(T):
             for d in range(D):
                 dq[head, i, d] = dq_sums[i, d] * scale
+
+
+@inline
+def _copy(x, larger):
+    """larger[: len(x), : x.shape[1]] = x, which would take a second to compile: for the words in which it would complain."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            larger[i, j] = x[i, j]
 
 
 @jit
@@ -181,20 +194,20 @@ def _along(x, order, packed):
 
 
 @jit
-def _all_scores(x, across, seen, tile, scores):
+def _all_scores(x, across, seen, tile, code, scores):
     """scores[i, j] = <x[i], key j>, for as many blocks of 32 keys as some row of a tile sees."""
     D, x_row, length = across.shape[1], x.shape[1], scores.shape[1]
     rows, at_x, keys, at_scores = len(seen), x.ctypes.data, across.ctypes.data, scores.ctypes.data
+    first, end = 0, -(-rows // tile) * tile
     for j in range(0, seen[-1], WIDE):
-        for i in range(0, rows, tile):
-            if seen[min(i + tile, rows) - 1] > j:
-                product(
-                    tile, WIDE, tile, at_x + 4 * i * x_row, x_row, D, keys + 4 * j * D, at_scores + 4 * (i * length + j), length
-                )
+        while seen[min(first + tile, rows) - 1] <= j:
+            first += tile
+        target = at_scores + 4 * (first * length + j)
+        product(code, end - first, at_x + 4 * first * x_row, x_row, D, keys + 4 * j * D, target, length)
 
 
 @jit
-def _weighted(weights, values, seen, tile, sums):
+def _weighted(weights, values, seen, tile, code, sums):
     r"""sums[i] = \sum_j weights[i, j] values[j]"""
     (_, length), (blocks, S, width), row = weights.shape, values.shape, sums.shape[1]
     rows, at_weights, at_values, at_sums = len(seen), weights.ctypes.data, values.ctypes.data, sums.ctypes.data
@@ -205,20 +218,22 @@ def _weighted(weights, values, seen, tile, sums):
             continue
         for b in range(blocks):
             block, target = at_values + 4 * b * S * width, at_sums + 4 * (i * row + b * width)
-            product(tile, width, tile, at_weights + 4 * i * length, length, end, block, target, row)
+            product(code, tile, at_weights + 4 * i * length, length, end, block, target, row)
 
 
 @jit
-def _add_to_keys(weights, x, seen, width, sums):
+def _add_to_keys(weights, x, seen, width, code, sums):
     r"""sums[j] += \sum_i weights[i, j] x[i], over the queries that see key j: all from the first one that does."""
-    length, row, first = weights.shape[1], x.shape[1], 0
+    length, row, first, j = weights.shape[1], x.shape[1], 0, 0
     at_weights, at_x, at_sums = weights.ctypes.data, x.ctypes.data, sums.ctypes.data
-    for j in range(0, seen[-1], ROWS):
+    while j < seen[-1]:
         while seen[first] <= j:
             first += 1
+        keys = -(-(seen[first] - j) // ROWS) * ROWS  # that have the same first query
         w, n = at_weights + 4 * (first * length + j), len(seen) - first
         for b in range(0, row, width):
-            row_sums(ROWS, width, w, 0, length, at_x + 4 * (first * row + b), 0, row, 1, n, at_sums + 4 * (j * row + b), row)
+            row_sums(code, keys, w, 0, length, at_x + 4 * (first * row + b), 0, row, 1, n, at_sums + 4 * (j * row + b), row)
+        j += keys
 
 
 @jit

@@ -8,21 +8,43 @@ import sys
 
 import numba
 import numpy as np
-from numba.core import event
+from llvmlite import ir
+from numba.core import cgutils, event, types
 
 # What may be assumed of floating-point sums: multiply-adds may be fused and signs of zero ignored, but the order of
 # operations stays (reassociation would break the rounding tricks of vector_math.py), and NaN and infinity stay what they are.
 SAFE = {"contract", "nsz", "arcp"}
 
 
-def jit(function, assume=SAFE):
+def jit(function, assume=SAFE, **options):
     """`function` compiled by Numba at its first call, for the types that it is given; cached where a cache can be written."""
-    options = {"fastmath": assume, "error_model": "numpy", "nogil": True}
+    options |= {"fastmath": assume, "error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba finds no directory that it may write to: compile in every process instead
         _listener.cached = False
         return numba.njit(**options)(function)
+
+
+def machine_code(function, *variant):
+    """The address of `function`, of integers, that returns nothing: compiled now, and once for all loops that call it (`call`).
+
+    Compiled code is found by its name; so what is made within another function, for some numbers, has them in its name.
+    """
+    function.__qualname__ += "_".join(map(str, ("", *variant)))
+    compiler, signature = jit(function, no_cpython_wrapper=True), (types.int64,) * function.__code__.co_argcount
+    compiler.compile(signature)
+    compiled = compiler.overloads[signature]
+    _kept.append(compiled)
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+def call(context, builder, address, numbers):
+    """Write the call of `machine_code` into code that is being written."""
+    function = context.call_conv.get_function_type(types.void, (types.int64,) * len(numbers))
+    result, error = cgutils.alloca_once(builder, context.get_value_type(types.void)), ir.Constant(function.args[1], None)
+    builder.call(builder.inttoptr(address, function.as_pointer()), [result, error, *numbers])  # integers make no errors
+    return context.get_dummy_value()
 
 
 def inline(function):
@@ -36,8 +58,8 @@ def sum_in_any_order(function):
 
 
 def plain(x):
-    """x side by side in memory, and writeable: for other arrays a loop would be compiled anew."""
-    return x if x.flags.carray else np.array(x, order="C")
+    """x side by side in memory, in this machine's order of bytes, and writeable: for other arrays a loop is compiled anew."""
+    return x if x.flags.carray and x.dtype.isnative else np.array(x, x.dtype.newbyteorder("="), order="C")
 
 
 def announce():
@@ -72,5 +94,6 @@ class _Listener(event.Listener):
         return self.wanted or (sys.stderr is not None and sys.stderr.isatty())
 
 
+_kept = []  # compiled functions whose addresses may be called
 _listener = _Listener()
 event.register("numba:compile", _listener)

@@ -22,92 +22,91 @@ from llvmlite import binding, ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
-from .jit import jit
+from .jit import call, inline, machine_code
 
 FEATURES = binding.get_host_cpu_features()
 WIDTH = 16 if FEATURES.get("avx512f") else 8  # float32 numbers in a vector register
-# Without fused multiply-adds these tiles would be slow, and for another processor than this one nothing is known of them
-FAST = FEATURES.get("fma", False) and config.CPU_NAME is None
+# Without fused multiply-adds these tiles would be slow, for another processor than this one nothing is known of them, and
+# Python cannot run them
+FAST = FEATURES.get("fma", False) and config.CPU_NAME is None and not config.DISABLE_JIT
 
 INTEGER, NUMBER = ir.IntType(64), ir.FloatType()
 
 
-def pixel_tile(P, V, width=WIDTH):
-    """A function for Numba code: (columns, x, offsets, taps, channels, step, w, bias, y, y_step), integers, five addresses.
+@intrinsic(prefer_literal=True)
+def pixel_tile(typing, P, V, width, columns, x, offsets, taps, channels, step, w, bias, y, y_step):
+    """For Numba code; P, V and the width of a register are known when it is compiled. x, offsets, w, bias and y are addresses.
 
     As many tiles as it takes for a row of `columns` pixels, P or more; the last may overlap the one before. offsets (taps,)
     int64, w (taps, channels, V * width) and bias (V * width) are contiguous, and so is a pixel of y.
     """
+    sizes = P, V, width
+    P, V, width = (size.literal_value for size in sizes)
 
-    @intrinsic
-    def tile(typing, columns, x, offsets, taps, channels, step, w, bias, y, y_step):
-        def generate(context, builder, signature, arguments):
-            columns, x, offsets, taps, channels, step, w, bias, y, y_step = arguments
-            code = Code(builder, width)
-            start = [code.load(bias, width * v) for v in range(V)]
-            with code.loop(code.quotient(columns, P), []) as over_tiles:
-                first = code.least(code.times(over_tiles.turn, P), code.bytes(columns, -P))
-                x, y = (code.ahead(address, builder.mul(first, s)) for address, s in ((x, step), (y, y_step)))
-                with code.loop(taps, [*start * P, w, offsets]) as over_taps:
-                    *sums, w_row, offset = over_taps.values
-                    pixel = code.ahead(x, code.integer_at(offset))
-                    # every third pixel has an address of its own, those after it are one and two steps further: few registers
-                    thirds = [code.ahead(pixel, code.times(step, p)) for p in range(0, P, 3)]
-                    with code.loop(channels, [*sums, w_row, *thirds]) as over_channels:
-                        sums, w_row, thirds = _cut(over_channels.values, P * V, 1)
-                        row = [code.load(w_row[0], width * v) for v in range(V)]
-                        for p in range(P):
-                            number = code.spread(code.ahead(thirds[p // 3], code.times(step, p % 3)))
-                            sums[p * V : (p + 1) * V] = code.add_products(number, row, sums[p * V : (p + 1) * V])
-                        over_channels.next([*sums, code.ahead(w_row[0], width * V), *(code.ahead(a, 1) for a in thirds)])
-                    sums, w_row, _ = _cut(over_channels.last, P * V, 1)
-                    over_taps.next([*sums, w_row[0], code.bytes(offset, 8)])
-                for p in range(P):
-                    pixel = code.ahead(y, code.times(y_step, p))
-                    for v in range(V):
-                        code.store(over_taps.last[p * V + v], pixel, width * v)
-                over_tiles.next([])
-            return context.get_dummy_value()
+    def generate(context, builder, signature, arguments):
+        columns, x, offsets, taps, channels, step, w, bias, y, y_step = arguments[3:]
+        code = Code(builder, width)
+        start = [code.load(bias, width * v) for v in range(V)]
+        with code.loop(code.quotient(columns, P), []) as over_tiles:
+            first = code.least(code.times(over_tiles.turn, P), code.bytes(columns, -P))
+            x, y = (code.ahead(address, builder.mul(first, s)) for address, s in ((x, step), (y, y_step)))
+            with code.loop(taps, [*start * P, w, offsets]) as over_taps:
+                *sums, w_row, offset = over_taps.values
+                pixel = code.ahead(x, code.integer_at(offset))
+                # every third pixel has an address of its own, those after it are one and two steps further: few registers
+                thirds = [code.ahead(pixel, code.times(step, p)) for p in range(0, P, 3)]
+                with code.loop(channels, [*sums, w_row, *thirds]) as over_channels:
+                    sums, w_row, thirds = _cut(over_channels.values, P * V, 1)
+                    row = [code.load(w_row[0], width * v) for v in range(V)]
+                    for p in range(P):
+                        number = code.spread(code.ahead(thirds[p // 3], code.times(step, p % 3)))
+                        sums[p * V : (p + 1) * V] = code.add_products(number, row, sums[p * V : (p + 1) * V])
+                    over_channels.next([*sums, code.ahead(w_row[0], width * V), *(code.ahead(a, 1) for a in thirds)])
+                sums, w_row, _ = _cut(over_channels.last, P * V, 1)
+                over_taps.next([*sums, w_row[0], code.bytes(offset, 8)])
+            for p in range(P):
+                pixel = code.ahead(y, code.times(y_step, p))
+                for v in range(V):
+                    code.store(over_taps.last[p * V + v], pixel, width * v)
+            over_tiles.next([])
+        return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10), generate
-
-    return tile
+    return types.void(*sizes, *[types.int64] * 10), generate
 
 
-def weight_tile(I, V, width=WIDTH):
-    """A function for Numba code: (tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step); three are addresses.
+@intrinsic(prefer_literal=True)
+def weight_tile(typing, I, V, width, tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """The same for the other; x, g and d are addresses.
 
     That many tiles, each I rows further. x_row and x_step lead from row to row of the image and from pixel to pixel, and so for
     g; d_step leads from row to row of the tile.
     """
+    sizes = I, V, width
+    I, V, width = (size.literal_value for size in sizes)
 
-    @intrinsic
-    def tile(typing, tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
-        def generate(context, builder, signature, arguments):
-            tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step = arguments
-            code = Code(builder, width)
-            with code.loop(tiles, [x, d]) as over_tiles:
-                x, d = over_tiles.values
-                places = [(code.ahead(d, code.times(d_step, i)), width * v) for i in range(I) for v in range(V)]
-                with code.loop(rows, [*(code.load(*place) for place in places), x, g]) as over_rows:
-                    *_, x_first, g_first = over_rows.values
-                    with code.loop(columns, over_rows.values) as over_columns:
-                        *sums, pixel, gradient = over_columns.values
-                        row = [code.load(gradient, width * v) for v in range(V)]
-                        for i in range(I):
-                            number = code.spread(code.ahead(pixel, i))
-                            sums[i * V : (i + 1) * V] = code.add_products(number, row, sums[i * V : (i + 1) * V])
-                        over_columns.next([*sums, code.ahead(pixel, x_step), code.ahead(gradient, g_step)])
-                    sums = over_columns.last[: I * V]
-                    over_rows.next([*sums, code.ahead(x_first, x_row), code.ahead(g_first, g_row)])
-                for value, place in zip(over_rows.last, places):
-                    code.store(value, *place)
-                over_tiles.next([code.ahead(x, I), code.ahead(d, code.times(d_step, I))])
-            return context.get_dummy_value()
+    def generate(context, builder, signature, arguments):
+        tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step = arguments[3:]
+        code = Code(builder, width)
+        with code.loop(tiles, [x, d]) as over_tiles:
+            x, d = over_tiles.values
+            places = [(code.ahead(d, code.times(d_step, i)), width * v) for i in range(I) for v in range(V)]
+            with code.loop(rows, [*(code.load(*place) for place in places), x, g]) as over_rows:
+                *_, x_first, g_first = over_rows.values
+                with code.loop(columns, over_rows.values) as over_columns:
+                    *sums, pixel, gradient = over_columns.values
+                    row = [code.load(gradient, width * v) for v in range(V)]
+                    for i in range(I):
+                        number = code.spread(code.ahead(pixel, i))
+                        sums[i * V : (i + 1) * V] = code.add_products(number, row, sums[i * V : (i + 1) * V])
+                    over_columns.next([*sums, code.ahead(pixel, x_step), code.ahead(gradient, g_step)])
+                sums = over_columns.last[: I * V]
+                over_rows.next([*sums, code.ahead(x_first, x_row), code.ahead(g_first, g_row)])
+            for value, place in zip(over_rows.last, places):
+                code.store(value, *place)
+            over_tiles.next([code.ahead(x, I), code.ahead(d, code.times(d_step, I))])
+        return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 11), generate
-
-    return tile
+    return types.void(*sizes, *[types.int64] * 11), generate
 
 
 class Code:
@@ -211,13 +210,6 @@ WIDE, NARROW, HALF = 2 * WIDTH, WIDTH, WIDTH // 2  # sums of a tile for each pix
 PIXELS = (14, 8, 7, 4, 1) if WIDTH == 16 else (6, 5, 4, 3, 1)
 ROWS, FEW = 8, 3  # of a weight_tile, and for what is left; three taps in a row are 3 numbers of an image with one channel
 
-wide_a, wide_b, wide_c, wide_d, wide_e = (pixel_tile(p, 2) for p in PIXELS)
-narrow_a, narrow_b, narrow_c, narrow_d, narrow_e = (pixel_tile(p, 1) for p in PIXELS)
-half_a, half_b, half_c, half_d, half_e = (pixel_tile(p, 1, HALF) for p in PIXELS)
-wide_rows, wide_few, wide_one = (weight_tile(i, 2) for i in (ROWS, FEW, 1))
-narrow_rows, narrow_few, narrow_one = (weight_tile(i, 1) for i in (ROWS, FEW, 1))
-half_rows, half_few, half_one = (weight_tile(i, 1, HALF) for i in (ROWS, FEW, 1))
-
 NO_OFFSET, NO_BIAS = np.zeros(1, np.int64), np.zeros(WIDE, np.float32)
 
 
@@ -248,80 +240,76 @@ def plain(x):
     return np.require(x, np.float32, "CW")
 
 
-@jit
 def width_for(O):
     return WIDE if O > NARROW else NARROW
 
 
-@jit
-def pixel_sums(tile, width, columns, pixels, at, T, C, step, weights, bias, target, y_step):
-    """The pixel_tile of so many pixels and sums; one line for each: Numba caches no function that was given another to call."""
-    if width == WIDE:
-        if tile == PIXELS[0]:
-            wide_a(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[1]:
-            wide_b(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[2]:
-            wide_c(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[3]:
-            wide_d(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        else:
-            wide_e(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-    elif width == NARROW:
-        if tile == PIXELS[0]:
-            narrow_a(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[1]:
-            narrow_b(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[2]:
-            narrow_c(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        elif tile == PIXELS[3]:
-            narrow_d(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-        else:
-            narrow_e(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[0]:
-        half_a(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[1]:
-        half_b(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[2]:
-        half_c(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-    elif tile == PIXELS[3]:
-        half_d(columns, pixels, at, T, C, step, weights, bias, target, y_step)
-    else:
-        half_e(columns, pixels, at, T, C, step, weights, bias, target, y_step)
+# Their code. Were a tile part of every loop that needs it, LLVM would translate it anew for each. So it is compiled by itself,
+# when it is first wanted, and a loop is told the address at which it lies.
+
+REGISTERS = {WIDE: (2, WIDTH), NARROW: (1, WIDTH), HALF: (1, HALF)}  # of a tile with so many sums for each pixel or row
 
 
-@jit
-def product(tile, width, columns, x, step, C, w, y, y_step):
-    r"""y[p, o] = \sum_c x[p step + c] w[c, o] for so many pixels, as many as a tile or more, and the width of a tile."""
-    pixel_sums(tile, width, columns, x, NO_OFFSET.ctypes.data, 1, C, step, w, NO_BIAS.ctypes.data, y, y_step)
+@lru_cache(None)
+def pixel_code(P, sums):
+    """The address of the pixel_tile of P pixels and so many sums for each."""
+    V, width = REGISTERS[sums]
+
+    def code(columns, x, offsets, taps, channels, step, w, bias, y, y_step):
+        pixel_tile(P, V, width, columns, x, offsets, taps, channels, step, w, bias, y, y_step)
+
+    return machine_code(code, P, sums)
 
 
-@jit
-def row_sums(I, width, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
-    """weight_tiles of that width, one after another, for any number I of rows: tall ones, and what is left by low ones."""
-    n = I // ROWS
-    if n > 0:
-        if width == WIDE:
-            wide_rows(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        elif width == NARROW:
-            narrow_rows(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        else:
-            half_rows(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        x, d = x + 4 * n * ROWS, d + 4 * n * ROWS * d_step
-    n = I % ROWS // FEW
-    if n > 0:
-        if width == WIDE:
-            wide_few(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        elif width == NARROW:
-            narrow_few(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        else:
-            half_few(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        x, d = x + 4 * n * FEW, d + 4 * n * FEW * d_step
-    n = I % ROWS % FEW
-    if n > 0:
-        if width == WIDE:
-            wide_one(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        elif width == NARROW:
-            narrow_one(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
-        else:
-            half_one(n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+@lru_cache(None)
+def row_code(sums):
+    """The address of weight_tiles of so many sums: tall ones, and low ones for what is left of I rows."""
+    V, width = REGISTERS[sums]
+
+    def code(I, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+        n = I // ROWS
+        if n > 0:
+            weight_tile(ROWS, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+            x, d = x + 4 * n * ROWS, d + 4 * n * ROWS * d_step
+        n = I % ROWS // FEW
+        if n > 0:
+            weight_tile(FEW, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+            x, d = x + 4 * n * FEW, d + 4 * n * FEW * d_step
+        n = I % ROWS % FEW
+        if n > 0:
+            weight_tile(1, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+
+    return machine_code(code, sums)
+
+
+@lru_cache(None)
+def pixel_codes(P, O):
+    """Those of the tiles that cover O sums."""
+    return np.array([pixel_code(P, width) for width in cover(O)[1].tolist()])
+
+
+@lru_cache(None)
+def row_codes(O):
+    return np.array([row_code(width) for width in cover(O)[1].tolist()])
+
+
+@intrinsic
+def pixel_sums(typing, code, columns, x, offsets, taps, channels, step, w, bias, y, y_step):
+    """For Numba code: the pixel_tile at the address `code`."""
+    return types.void(*[types.int64] * 11), _called
+
+
+@intrinsic
+def row_sums(typing, code, I, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """For Numba code: the weight_tiles at the address `code`."""
+    return types.void(*[types.int64] * 12), _called
+
+
+def _called(context, builder, signature, arguments):
+    return call(context, builder, arguments[0], arguments[1:])
+
+
+@inline
+def product(code, columns, x, step, C, w, y, y_step):
+    r"""y[p, o] = \sum_c x[p step + c] w[c, o] for so many pixels, as many as the tile at `code` has, or more."""
+    pixel_sums(code, columns, x, NO_OFFSET.ctypes.data, 1, C, step, w, NO_BIAS.ctypes.data, y, y_step)

@@ -38,7 +38,7 @@ def forward(x, w, stride, padding, bias=None, relu=False, seen=None):
     N, H, W, _ = x.shape
     kh, kw, C, O = w.shape
     rows, columns = output_size((H, W), (kh, kw), stride, padding)
-    if stride == (1, 1) and winograd.suits(x, w.shape, padding, w.dtype):
+    if winograd.suits(x, w.shape, stride, padding, w.dtype):
         return _where_above_0(seen, winograd.convolve(x, w, padding, bias, relu))
     if direct.suits(x, w, O):
         w = w.reshape(kh * kw, C, O)
@@ -62,6 +62,8 @@ def input_gradient(g, w, input_size, stride, padding, x=None):
     (H, W), (sy, sx), (py, px) = input_size, stride, padding
     if stride == (1, 1) and py < kh and px < kw:  # then it is a convolution too: of g with the taps turned around
         return forward(g, _turned(w), stride, (kh - 1 - py, kw - 1 - px), seen=x)
+    if winograd.suits_back(g, w.shape, input_size, stride, padding, w.dtype):
+        return _where_above_0(x, winograd.input_gradient(g, w, input_size, padding))
     if direct.suits(g, w, C):
         return _input_gradient_by_phases(g, w, input_size, stride, padding, x)
     if direct.suits_spread(g, w, C):
@@ -117,8 +119,8 @@ def _taps(kh, kw):
 def weight_gradient(x, g, kernel_size, stride, padding, relu=False):
     kh, kw = kernel_size
     C, O = x.shape[3], g.shape[3]
-    if stride == (1, 1) and winograd.suits(x, (kh, kw, C, O), padding, g.dtype):
-        return winograd.weight_gradient(x, g, padding, relu)
+    if winograd.suits(x, (kh, kw, C, O), stride, padding, g.dtype):
+        return winograd.weight_gradient(x, g, kh, padding, relu)
     if direct.suits(x, g, O):
         return direct.weight_gradient(x, g, _taps(kh, kw), stride, padding, relu).reshape(kh, kw, C, O)
     x = np.maximum(x, 0) if relu else x

@@ -23,7 +23,7 @@ import numpy as np
 from ..direct import pack_weights
 from ..jit import jit
 from ..threads import in_parts
-from ..tiles import WIDE, pixel_sums, tile_for
+from ..tiles import WIDE, pixel_code, pixel_sums, tile_for
 from ..vector_math import exp, largest, sigmoid_pair, tanh
 
 f = np.float32
@@ -78,7 +78,7 @@ class _Table:
                 self._place(value, 1)
         for name in ("rows", "pixels", "head"):
             table = [self._line(instruction, weights, biases, offsets) for instruction in getattr(program, name)]
-            setattr(self, name, np.array(table, np.int64).reshape(len(table), 15))
+            setattr(self, name, np.array(table, np.int64).reshape(len(table), 16))
         self.weights, self.biases = (np.concatenate(arrays, axis=None) for arrays in (weights, biases))
         self.offsets = np.array(offsets, np.int64)
 
@@ -114,11 +114,12 @@ class _Table:
         line = [CODES[name], *self.places[y], self.channels[y], *self.places[x], self.channels[x]]
         if name != "affine":
             other = self.places[more[0]] if more else (0, 0, 0)
-            return [*line, *other, 0, 0, 0]
+            return [*line, *other, 0, 0, 0, 0]
         taps, w, b = more
         packed = pack_weights(np.asarray(w, f))
+        width = packed.shape[3]
         found = [sum(array.size for array in arrays) for arrays in (weights, biases)]
-        line += [*found, len(offsets), len(taps), len(packed), packed.shape[3]]
+        line += [*found, len(offsets), len(taps), len(packed), width, pixel_code(tile_for(self.size[0]), width)]
         weights.append(packed)
         biases.append(pack_weights(np.asarray(b, f).reshape(1, 1, -1)))
         _, row, column = self.places[x]
@@ -174,7 +175,7 @@ def _run(line, i, j, N, memory, weights, biases, offsets, tile, aside):
     y = line[1] + i * line[2] + j * line[3]
     x = line[5] + i * line[6] + j * line[7]
     if code == AFFINE:
-        w, b, first, T, blocks, width = line[9], line[10], line[11], line[12], line[13], line[14]
+        w, b, first, T, blocks, width, tile_code = line[9], line[10], line[11], line[12], line[13], line[14], line[15]
         taps = offsets[first : first + T].ctypes.data
         for k in range(blocks):
             here = min(width, O - k * width)
@@ -183,11 +184,10 @@ def _run(line, i, j, N, memory, weights, biases, offsets, tile, aside):
             while True:
                 source = memory[x + n * C :].ctypes.data
                 if here == width:
-                    pixel_sums(
-                        tile, width, tile, source, taps, T, C, C, at_w, at_b, memory[y + n * O + k * width :].ctypes.data, O
-                    )
+                    target = memory[y + n * O + k * width :].ctypes.data
+                    pixel_sums(tile_code, tile, source, taps, T, C, C, at_w, at_b, target, O)
                 else:
-                    pixel_sums(tile, width, tile, source, taps, T, C, C, at_w, at_b, aside.ctypes.data, width)
+                    pixel_sums(tile_code, tile, source, taps, T, C, C, at_w, at_b, aside.ctypes.data, width)
                     for p in range(tile):
                         for o in range(here):
                             memory[y + (n + p) * O + k * width + o] = aside[p * width + o]

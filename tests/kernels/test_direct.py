@@ -96,7 +96,7 @@ if "thorough" in sys.argv:
     x, w, g = test_winograd.draw(0, 3, (9, 6), 33, 40, (1, 0))
     for pair in (
         (winograd.convolve(x, w, (1, 0)), spec.forward(x, w, (1, 1), (1, 0))),
-        (winograd.weight_gradient(x, g, (1, 0)), spec.weight_gradient(x, g, (3, 3), (1, 1), (1, 0))),
+        (winograd.weight_gradient(x, g, 3, (1, 0)), spec.weight_gradient(x, g, (3, 3), (1, 1), (1, 0))),
     ):
         np.testing.assert_allclose(*pair, atol=1e-3)
 """

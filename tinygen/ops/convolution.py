@@ -29,8 +29,9 @@ def conv2d(x, w, stride=1, padding=0):
     at least 1, padding (py, px) at least 0; each is a pair, or an integer for both. As everywhere in this field the kernel is
     not turned around: mathematically this is a cross-correlation.
 
-    On the CPU, in float32, sums over 3 x 3 taps with stride 1 and 24 or more channels may be Winograd's: kernels/winograd.py
-    states how far they are off. There NaN reaches up to 3 pixels beyond those that see it, and infinity becomes NaN.
+    On the CPU, in float32, sums over 3 x 3 taps with stride 1, or 4 x 4 with stride 2, and 24 or more channels may be
+    Winograd's: kernels/winograd.py states how far they are off. There NaN reaches up to 3 pixels beyond those that see it (7 in
+    a gradient of x with stride 2), and infinity becomes NaN.
 
     TypeError for arrays that are not floating, ValueError for shapes that do not fit together.
     """
