@@ -10,17 +10,17 @@ The loop overwrites p, m and v. Where they are to stay, it is given copies of th
 import numpy as np
 
 from ..jit import jit
-from ..threads import MEMORY, in_parts
+from ..threads import AT_ONCE, MEMORY, in_parts
 
 
 def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay, in_place=False):
     numbers = beta1, 1 - beta1, beta2, 1 - beta2, 1 / (1 - beta1**t), 1 / (1 - beta2**t), learning_rate, eps, weight_decay
-    numbers = np.array(numbers, p.dtype)
-    old = p, m, v
-    new = [_vector(a if in_place else np.array(a, p.dtype, order="C"), p.dtype) for a in old]
+    old, dtype = (p, m, v), p.dtype.newbyteorder("=")
+    numbers = np.array(numbers, dtype)
+    new = [_vector(a if in_place else np.array(a, dtype, order="C"), dtype) for a in old]
     start = 0
     for part in g if type(g) is tuple else (g,):
-        _update_from(start, _vector(part, p.dtype), new, numbers)
+        _update_from(start, _vector(part, dtype), new, numbers)
         start += part.size
     if in_place:
         for a, b in zip(old, new):
@@ -32,7 +32,7 @@ def update(p, g, m, v, t, learning_rate, beta1, beta2, eps, weight_decay, in_pla
 
 def _update_from(start, g, new, numbers):
     """Update as many numbers from `start` on as g has."""
-    in_parts(lambda first, last: _update(start, first, last, g, *new, numbers), g.size, 7 * MEMORY * g.size)
+    in_parts(lambda first, last: _update(start, first, last, g, *new, numbers), g.size, 7 * MEMORY * g.size, AT_ONCE)
 
 
 def _vector(a, dtype):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygen import kernels
-from tinygen.kernels import threads
+from tinygen.kernels import threads, watch
 
 MUCH = 10**12
 
@@ -65,6 +65,74 @@ def test_the_threads_of_a_pool_that_is_replaced_end(pool_of):
             break
         time.sleep(0.05)
     assert alive() == before >= 2
+
+
+def test_threads_that_look_out_and_threads_that_sleep_do_the_same(pool_of, monkeypatch):
+    """With the next loop at once, after the threads have fallen asleep, and where nobody ever looks out."""
+    pool_of(3)
+    for patience, pause in (watch.PATIENCE, 0), (watch.PATIENCE, 0.01), (0, 0), (0, 0.01):
+        monkeypatch.setattr(watch, "PATIENCE", patience)
+        for n in range(3, 20):
+            turns = np.zeros(n, int)
+
+            def loop(first, last, turns=turns):
+                turns[first:last] += 1
+
+            threads.in_parts(loop, n, MUCH)
+            assert (turns == 1).all()
+            time.sleep(pause)
+
+
+def test_a_number_is_watched_until_it_changes():
+    number = np.array([5], np.int64)
+    assert not watch.changed(number.ctypes.data, 5, min(watch.PATIENCE, 1000), 10)
+    assert watch.changed(number.ctypes.data, 4, watch.PATIENCE, 10) == bool(watch.PATIENCE)  # without a compiler, nobody looks
+
+    other = threading.Timer(0.05, lambda: number.__setitem__(0, 6))
+    other.start()
+    if watch.PATIENCE:
+        while not watch.changed(number.ctypes.data, 5, watch.PATIENCE, 10):
+            pass
+    other.join()
+    assert number[0] == 6
+
+
+def test_threads_of_the_program_may_have_loops_in_parts_at_the_same_time(pool_of):
+    pool_of(3)
+    turns = np.zeros((4, 50, 7), int)
+
+    def many(k):
+        for n in range(50):
+
+            def loop(first, last, n=n):
+                turns[k, n, first:last] += 1
+
+            threads.in_parts(loop, 7, MUCH)
+
+    several = [threading.Thread(target=many, args=(k,)) for k in range(4)]
+    for each in several:
+        each.start()
+    for each in several:
+        each.join()
+    assert (turns == 1).all()
+
+
+def test_what_was_interrupted_does_not_disturb_the_next_loop(pool_of):
+    pool_of(3)
+    at_work = threading.Event()
+
+    def interrupted(first, last):
+        if first:
+            at_work.wait(timeout=20)
+        else:
+            raise KeyboardInterrupt
+
+    threading.Timer(0.05, at_work.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        threads.in_parts(interrupted, 3, MUCH)
+    parts = []
+    threads.in_parts(lambda *part: parts.append(part), 3, MUCH)
+    assert sorted(parts) == [(0, 1), (1, 2), (2, 3)]
 
 
 @pytest.mark.parametrize("place", [0, 2])
@@ -139,6 +207,38 @@ def test_a_forked_process_has_threads_of_its_own():
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "0", done.stderr
+
+
+FORKED = """
+import multiprocessing, os
+import numpy as np
+from tinygen import kernels
+from tinygen.kernels import threads
+
+threads.use(2)
+threads.ENOUGH = 1
+rng = np.random.default_rng(0)
+x, w = rng.normal(size=(4, 9, 9, 16)).astype(np.float32), rng.normal(size=(3, 3, 16, 16)).astype(np.float32)
+
+def run(_=None):
+    y = kernels.conv2d.forward(x, w, (1, 1), (1, 1))
+    return y.tobytes() + kernels.activations.silu(y).tobytes() + kernels.matmul.product(x[0, 0], w[0, 0]).tobytes()
+
+here = run()
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    assert pool.map(run, range(6)) == [here] * 6
+child = os.fork()
+if child == 0:
+    os._exit(0 if run() == here else 1)
+assert os.waitpid(child, 0)[1] == 0 and run() == here
+print("the same")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+def test_kernels_run_in_forked_processes_and_give_the_same_bits():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "the same", done.stderr
 
 
 @pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
