@@ -34,6 +34,7 @@ Source: Griewank & Walther 2008, *Evaluating Derivatives*, ch. 2 (the evaluation
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import count
 from keyword import iskeyword
@@ -57,6 +58,9 @@ class Notation:
 
 
 notations = {}  # of primitives; see ops/operators.py
+# {(p, q): settle}: settle(first, second), an instruction of p and one of q whose first operand it makes, may return a function of
+# first's operands and second's others that does both at once, with the same result to the last bit
+together = {}
 
 
 class Slot:
@@ -296,9 +300,9 @@ class Program:
 
 def _compiled(program):
     """The program as a Python function of its inputs. It lets go of every result after the last line that reads it."""
-    known = {"copy": _copy}
+    known, instructions = {"copy": _copy}, _paired(program.instructions, program.outputs)
     names = {x: f"x{i}" for i, x in enumerate(program.inputs)}
-    names |= {instruction.result: f"v{i}" for i, instruction in enumerate(program.instructions)}
+    names |= {instruction.result: f"v{i}" for i, instruction in enumerate(instructions)}
 
     def bound(x):
         """A name, or a number, within the function for what is not made there."""
@@ -308,12 +312,12 @@ def _compiled(program):
         return f"k{len(known) - 1}"
 
     last = {}
-    for i, instruction in enumerate(program.instructions):
+    for i, instruction in enumerate(instructions):
         last.update(dict.fromkeys([*instruction.read(), instruction.result], i))
     for y in program.outputs:
         last.pop(y if type(y) is Slot else None, None)
     lines = [f"[{', '.join(names[x] for x in program.inputs)}] = inputs"]
-    for i, instruction in enumerate(program.instructions):
+    for i, instruction in enumerate(instructions):
         operands = [_written(x, names, bound) for x in instruction.operands]
         notation = notations.get(instruction.function)
         settled = notation and notation.settle and notation.settle(*instruction.operands, **instruction.all_static())
@@ -331,6 +335,21 @@ def _compiled(program):
     source = "\n    ".join(["def run(inputs):", *lines, f"return [{', '.join(given)}]"])
     exec(compile(source, f"<the program of {program.name}>", "exec"), known)
     return known["run"]
+
+
+def _paired(instructions, outputs):
+    """The instructions, two as one where one function does both, and only the second reads what the first makes."""
+    makers = {instruction.result: instruction for instruction in instructions}
+    readers = Counter(x for instruction in instructions for x in instruction.read())
+    readers.update(y for y in outputs if type(y) is Slot)
+    pairs, done = {}, set()
+    for second in instructions:
+        first = makers.get(second.operands[0]) if second.operands and type(second.operands[0]) is Slot else None
+        settle = together.get((first.function, second.function)) if first and readers[first.result] == 1 else None
+        if settle and (both := settle(first, second)):
+            pairs[second] = Instruction(both, (*first.operands, *second.operands[1:]), {}, second.result, second.effect)
+            done.add(first)
+    return [pairs.get(instruction, instruction) for instruction in instructions if instruction not in done]
 
 
 def _copy(constant):

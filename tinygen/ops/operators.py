@@ -11,7 +11,7 @@ from importlib import import_module
 import numpy as np
 
 from ..autograd.core import Tracer
-from ..autograd.program import Notation, notations
+from ..autograd.program import Notation, notations, together
 from ..autograd.reverse import cast, opaque, stop_gradient, sum_to
 from . import elementwise, linalg, reductions, shape
 from .affine import _affine, _by_input, _by_result, _product_and_bias, _rows_gradient
@@ -99,24 +99,55 @@ def _kernel(name):
     return settle
 
 
-def _multiplied(x, w, b, below=False):
-    """x w + b; or x w with b below."""
-    if not (x.dtype == w.dtype == b.dtype) or x.shape[1] == 1 and not below:
+def _product(a, b):
+    from ..kernels.matmul import cpu
+
+    return cpu.by_tiles if cpu.suits(a, b) else cpu.by_blas
+
+
+def _affine_map(x, w, b):
+    if not (x.dtype == w.dtype == b.dtype):
         return None
-    shape, dtype, multiply = (x.shape[0] + below, w.shape[1]), x.dtype, np.multiply if x.shape[1] == 1 else np.matmul
+    from ..kernels.matmul import cpu
 
     def added(x, w, b):
-        y = x @ w
+        y = cpu.by_blas(x, w)
         y += b
         return y
 
+    return cpu.affine if cpu.suits(x, w) else added
+
+
+def _affine_with_relu(first, second):
+    """f(x w + b) in one pass, for relu."""
+    from ..kernels.matmul import cpu
+
+    (x, w, b), relu = first.operands, second.all_static()["activation"] == "relu"
+    return partial(cpu.affine, relu=True) if relu and cpu.suits(x, w) and b.dtype == x.dtype else None
+
+
+def _product_with_relu_gradient(first, second):
+    """g w and, of it, the cotangent of the rows before a relu, in one pass."""
+    from ..kernels.bias.cpu import BLOCK
+    from ..kernels.matmul import cpu
+
+    (a, b), relu = first.operands, second.all_static()["activation"] == "relu"
+    return cpu.relu_gradient if relu and cpu.suits(a, b) and a.shape[0] <= BLOCK else None
+
+
+def _multiplied(x, w, b):
+    """x w with b below."""
+    if not (x.dtype == w.dtype == b.dtype):
+        return None
+    shape, dtype, product = (x.shape[0] + 1, w.shape[1]), x.dtype, _product(x, w)
+
     def joined(x, w, b):
         rows = np.empty(shape, dtype)
-        multiply(x, w, out=rows[:-1])
+        product(x, w, out=rows[:-1])
         rows[-1] = b
         return rows
 
-    return joined if below else added
+    return joined
 
 
 def _kernel_of(folder, name):
@@ -171,9 +202,9 @@ notations |= {
     elementwise.divide: Notation("{0} / {1}"),
     elementwise.power: Notation("{0} ** {1}"),
     elementwise.negative: Notation("-{0}"),
-    linalg.matmul: Notation("{0} @ {1}"),
-    _affine: Notation(settle=_multiplied),
-    _product_and_bias: Notation(settle=partial(_multiplied, below=True)),
+    linalg.matmul: Notation("{0} @ {1}", settle=_product),
+    _affine: Notation(settle=_affine_map),
+    _product_and_bias: Notation(settle=_multiplied),
     _by_result: Notation(settle=_kernel_of("bias", "forward")),
     _by_input: Notation(settle=_kernel_of("bias", "forward")),
     _rows_gradient: Notation(settle=_kernel_of("bias", "backward")),
@@ -205,4 +236,8 @@ notations |= {
     sum_to: Notation(settle=_summed_to),
     shape.scatter_add: Notation(settle=_scattered),
     shape.concatenate: Notation(settle=_concatenated),
+}
+together |= {
+    (_product_and_bias, _by_result): _affine_with_relu,
+    (linalg.matmul, _rows_gradient): _product_with_relu_gradient,
 }
