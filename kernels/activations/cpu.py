@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ..jit import jit
+from ..jit import jit, plain
 from ..threads import over_rows
 from ..vector_math import exp_of_negative, log1p, normal, sigmoid_pair
 
@@ -17,7 +17,7 @@ FAR = 1e3  # where s(x) is 0 or 1 in any precision: numbers beyond it stand at i
 
 
 def relu_gradient(g, y):
-    return _run(_relu_gradient, lambda: g * (y > 0), g, y)
+    return _run(_relu_gradient, lambda: np.where(y > 0, g, 0), g, y)
 
 
 def leaky_relu(x, slope):
@@ -70,8 +70,9 @@ def _sigmoid(x):
 
 
 def _normal_distribution(x):
+    x = plain(x)
     y = np.empty(x.shape, x.dtype)
-    _half_erfc(np.ascontiguousarray(x).reshape(-1), y.reshape(-1))
+    _half_erfc(x.reshape(-1), y.reshape(-1))
     return y
 
 
@@ -85,14 +86,9 @@ def _run(loop, otherwise, *arrays, numbers=()):
     if not shape or any([a.dtype != f or a.shape != shape for a in arrays]):
         return otherwise()
     y = np.empty(shape, f)
-    flat = [_side_by_side(a).reshape(-1) for a in (*arrays, y)]
+    flat = [plain(a).reshape(-1) for a in (*arrays, y)]
     over_rows(partial(loop, *map(f, numbers)), *flat)
     return y
-
-
-def _side_by_side(x):
-    """x with its numbers side by side in memory; and writeable, or Numba would compile the loop anew."""
-    return x if x.flags.carray else np.array(x, order="C")
 
 
 @jit

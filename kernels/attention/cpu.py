@@ -10,6 +10,10 @@ at the last key that its last query sees, so that almost half of the work is nev
     block 1   x  x  x  .  |
               x  x  x  x  |
 
+What a key mask hides is of no matter. What lies in the future has weights of 0 within the block, and 0 times infinity, or NaN,
+is NaN: what is not finite may reach other keys and queries of its block. It is not hidden, but for one case: a query whose
+scores are all -inf gets 0, as one that sees nothing.
+
 In float32, unless there are only a few queries, tiles are faster than this: kernels/flash.py.
 """
 
@@ -26,7 +30,8 @@ SCORES = 2**17  # how many scores a block may hold: half a megabyte of float32
 def forward(q, k, v, causal, key_mask):
     if flash.suits(q, k, v):
         return flash.forward(q, k, v, causal, key_mask)
-    o, l = np.empty((*q.shape[:3], v.shape[3]), q.dtype), np.empty(q.shape[:3], q.dtype)
+    o, l = np.zeros((*q.shape[:3], v.shape[3]), q.dtype), np.full(q.shape[:3], -np.inf, q.dtype)
+    v = _without_hidden(v, key_mask)
     q, k, v, flat_o, flat_l = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v, o, l))
     for heads, rows, keys in _blocks(q, k, causal):
         s = _scores(q, k, causal, key_mask, heads, rows, keys)
@@ -47,6 +52,7 @@ def backward(q, k, v, o, l, g, h, causal, key_mask):
     dq, dk, dv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
     scale = 1 / math.sqrt(q.shape[3])
     r = np.einsum("nhte,nhte->nht", g, o) - h
+    k, v = _without_hidden(k, key_mask), _without_hidden(v, key_mask)
     q, k, v, g, l, r = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v, g, l, r))
     flat_dq, flat_dk, flat_dv = (x.reshape(-1, *x.shape[2:]) for x in (dq, dk, dv))
     l = np.where(l == -np.inf, np.inf, l)  # where nothing is seen, exp(s - l) is to be 0, and not e^(inf - inf)
@@ -64,13 +70,19 @@ def backward(q, k, v, o, l, g, h, causal, key_mask):
     return dq, dk, dv
 
 
+def _without_hidden(x, key_mask):
+    """x (N, heads, S, channels) with 0 for keys that are hidden: their weights are 0, but 0 times NaN would be NaN."""
+    return x if key_mask is None else np.where(key_mask[:, None, :, None], x, 0)
+
+
 def _blocks(q, k, causal):
     """Slices (heads, rows, keys) that cover all scores that are seen, with examples and heads counted together."""
     (n, T, _), S = q.shape, k.shape[1]
-    height = min(ROWS, T)
+    blind = max(0, T - S) if causal else 0  # of more queries than keys, the first see nothing
+    height = min(ROWS, T - blind)
     at_once = max(1, SCORES // max(1, height * S))
     for first in range(0, n, at_once):
-        for top in range(0, T, ROWS):
+        for top in range(blind, T, ROWS):
             bottom = min(top + ROWS, T)
             yield slice(first, first + at_once), slice(top, bottom), slice(0, bottom + S - T if causal else S)
 

@@ -29,7 +29,7 @@ def backward(g, kept, activation):
     d = np.zeros((len(g) + 1, g.shape[1]), kept.dtype)
     for n, c in np.ndindex(g.shape):
         x = kept[n, c] if activation in BY_RESULT else kept[n, c] + kept[-1, c]
-        d[n, c] = g[n, c] * _DERIVATIVES[activation](float(x))
+        d[n, c] = _GRADIENTS[activation](float(g[n, c]), float(x))
         d[-1, c] += d[n, c]
     return d
 
@@ -52,12 +52,12 @@ _VALUES = {
     "silu": lambda x: 0.0 if x == -math.inf else x * _sigmoid(x),
     "gelu": lambda x: 0.0 if x == -math.inf else x * _normal(x),
 }
-_DERIVATIVES = {
-    "relu": lambda y: 1.0 if y > 0 else 0.0,
-    "leaky_relu": lambda y: 1.0 if y > 0 else SLOPE,
-    "tanh": lambda y: 1 - y * y,
-    "sigmoid": lambda y: y * (1 - y),
-    "softplus": _sigmoid,
-    "silu": lambda x: _sigmoid(x) * (1 + (0.0 if math.isinf(x) else x * _sigmoid(-x))),
-    "gelu": lambda x: _normal(x) + (0.0 if math.isinf(x) else x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)),
+_GRADIENTS = {  # g f', by the result or by the input
+    "relu": lambda g, y: g if y > 0 else 0.0,
+    "leaky_relu": lambda g, y: g if y > 0 else SLOPE * g,
+    "tanh": lambda g, y: g * (1 - y * y),
+    "sigmoid": lambda g, y: g * (y * (1 - y)),
+    "softplus": lambda g, x: g * _sigmoid(x),
+    "silu": lambda g, x: g * _sigmoid(x) * (1 + (0.0 if math.isinf(x) else x * _sigmoid(-x))),
+    "gelu": lambda g, x: g * (_normal(x) + (0.0 if math.isinf(x) else x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi))),
 }

@@ -20,9 +20,9 @@ extern "C" __global__ void log_prob_gradient(const real* g, const long long* x, 
     const real* l = logits + row * n;
     const Softmax p = softmax_of(l, n);
     const bool known = 0 <= x[row] && x[row] < n;
-    const real scale = known ? g[row] / p.total : not_a_number();
+    const real scale = known ? g[row] : not_a_number();
     FOR_EACH_IN_ROW(i, n) {
-        const real chosen = i == x[row] ? g[row] : real(0);
-        d[row * n + i] = chosen - scale * exp(l[i] - p.most);
+        const real chosen = i == x[row] ? real(1) : real(0);
+        d[row * n + i] = scale * (chosen - exp(l[i] - p.most) / p.total);
     }
 }

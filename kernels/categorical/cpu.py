@@ -25,8 +25,9 @@ def log_prob(x, logits):
 def log_prob_gradient(g, x, logits):
     if logits.dtype != np.float32 or g.dtype != np.float32 or not logits.size:
         e = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        y = -g[..., None] * (e / e.sum(axis=-1, keepdims=True))
-        np.put_along_axis(y, x[..., None], _chosen(x, y)[..., None] + g[..., None], axis=-1)
+        p = e / e.sum(axis=-1, keepdims=True)
+        y = -g[..., None] * p
+        np.put_along_axis(y, x[..., None], (g * (1 - _chosen(x, p)))[..., None], axis=-1)
         return y
     y = np.empty(logits.shape, np.float32)
     over_rows(
@@ -62,7 +63,9 @@ def _log_prob_gradient(g, x, logits, y):
     for row in range(logits.shape[0]):
         d = y[row]
         exp_less_largest(logits[row], d)
-        scale = -g[row] / total(d)
+        inverse = np.float32(1) / total(d)
+        chosen = g[row] * (np.float32(1) - d[x[row]] * inverse)
+        scale = -g[row] * inverse
         for i in range(d.size):
             d[i] *= scale
-        d[x[row]] += g[row]
+        d[x[row]] = chosen

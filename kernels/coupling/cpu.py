@@ -28,7 +28,7 @@ def forward(x, parameters, scale):
 
 
 def backward(g, x, parameters, scale):
-    C = x.shape[-1]
+    x, C = plain(x), x.shape[-1]
     if not x.size:
         return np.zeros(C, x.dtype)
     R, d = x.size // C, np.empty(3 * x.size + C, x.dtype)

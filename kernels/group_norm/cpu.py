@@ -43,6 +43,7 @@ def forward(x, affine, groups, eps, activation):
     if activation and not _fused(x, groups):
         z = forward(x, affine, groups, eps, None)
         return np.maximum(z, 0, out=z) if activation == "relu" else activations.silu(z)
+    x = plain(x)
     y = np.empty(x.shape, x.dtype)
     if x.size:
         loop = _loop(_forward_rows, _forward, x, affine, groups, eps, activation)
@@ -53,9 +54,9 @@ def forward(x, affine, groups, eps, activation):
 def backward(g, x, affine, groups, eps, activation):
     if activation and not _fused(x, groups):
         z = forward(x, affine, groups, eps, None)
-        g = g * (z > 0) if activation == "relu" else activations.silu_gradient(g, z)
+        g = activations.relu_gradient(g, z) if activation == "relu" else activations.silu_gradient(g, z)
         return backward(g, x, affine, groups, eps, None)
-    N, P, C = x.shape
+    x, (N, P, C) = plain(x), x.shape
     if not x.size:
         return np.zeros((N * P + 2, C), x.dtype)
     loop, at_once = _loop(_backward_rows, _backward, x, affine, groups, eps, activation), max(1, BLOCK // P)
@@ -111,7 +112,8 @@ def _forward(affine, groups, eps, activation, line, x, y):
     C = affine.shape[1]
     means, roots = np.empty(line, x.dtype), np.empty(line, x.dtype)
     scales, shifts = np.empty(line, x.dtype), np.empty(line, x.dtype)
-    shifts[:C] = affine[1]
+    for c in range(C):  # `shifts[:C] = affine[1]` would take a second to compile
+        shifts[c] = affine[1, c]
     _repeat(shifts, C)
     for n in range(x.shape[0]):
         _statistics(x[n], affine, groups, eps, means, roots, scales)
@@ -130,7 +132,8 @@ def _backward(affine, groups, eps, activation, line, g, x, dx, d):
     means, roots = np.empty(line, x.dtype), np.empty(line, x.dtype)
     scales, shifts = np.empty(line, x.dtype), np.empty(line, x.dtype)
     sums, sums_x = np.empty(line, x.dtype), np.empty(line, x.dtype)
-    shifts[:C] = affine[1]
+    for c in range(C):  # `shifts[:C] = affine[1]` would take a second to compile
+        shifts[c] = affine[1, c]
     _repeat(shifts, C)
     for n in range(x.shape[0]):
         _statistics(x[n], affine, groups, eps, means, roots, scales)

@@ -33,7 +33,7 @@ def backward(g, x, affine, groups, eps, activation):
     dx, d_scale, d_shift = d[:-2].reshape(x.shape), d[-2], d[-1]
     for n, own in _groups(x, groups):
         x_hat, r = _standardised(x[n, :, own], eps)
-        dz = g[n, :, own] * _each(_DERIVATIVES[activation], affine[0, own] * x_hat + affine[1, own])
+        dz = _each(_GRADIENTS[activation], g[n, :, own], affine[0, own] * x_hat + affine[1, own])
         h = affine[0, own] * dz
         dx[n, :, own] = r * (h - h.mean() - x_hat * (h * x_hat).mean())
         d_scale[own] += (dz * x_hat).sum(axis=0)
@@ -53,10 +53,10 @@ def _standardised(x, eps):
     return r * (x - x.mean()), r
 
 
-def _each(f, z):
-    y = np.empty_like(z)
-    for i in np.ndindex(z.shape):
-        y[i] = f(float(z[i]))
+def _each(f, *arrays):
+    y = np.empty_like(arrays[0])
+    for i in np.ndindex(y.shape):
+        y[i] = f(*(float(a[i]) for a in arrays))
     return y
 
 
@@ -70,8 +70,8 @@ _VALUES = {
     "relu": lambda z: z if not z <= 0 else 0.0,  # NaN stays NaN
     "silu": lambda z: 0.0 if z == -math.inf else z * _sigmoid(z),
 }
-_DERIVATIVES = {
-    None: lambda z: 1.0,
-    "relu": lambda z: 1.0 if z > 0 else 0.0,
-    "silu": lambda z: _sigmoid(z) * (1 + (0.0 if math.isinf(z) else z * _sigmoid(-z))),
+_GRADIENTS = {  # g f'(z)
+    None: lambda g, z: g,
+    "relu": lambda g, z: g if z > 0 else 0.0,
+    "silu": lambda g, z: g * _sigmoid(z) * (1 + (0.0 if math.isinf(z) else z * _sigmoid(-z))),
 }

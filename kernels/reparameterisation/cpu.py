@@ -7,11 +7,13 @@ from ..threads import over_rows
 from ..vector_math import exp, expm1
 
 f = np.float32
+FAR = 1e3  # where e^l is infinite, or 0, in any precision: subtracted from infinity, l stands here
 
 
 def forward(mean, log_var, eps):
     if mean.dtype != f:
-        return np.stack([mean + np.exp(0.5 * log_var) * eps, 0.5 * (np.expm1(log_var) - log_var + mean * mean)])
+        divergence = 0.5 * (np.expm1(log_var) - np.minimum(log_var, FAR) + mean * mean)
+        return np.stack([mean + np.exp(0.5 * log_var) * eps, divergence])
     y = np.empty((2, *mean.shape), f)
     over_rows(_forward, *map(_row, (mean, log_var, eps, y[0, ...], y[1, ...])))
     return y
@@ -35,7 +37,7 @@ def _forward(mean, log_var, eps, z, divergence):
     for i in range(z.size):
         z[i] = mean[i] + exp(f(0.5) * log_var[i]) * eps[i]
     for i in range(z.size):
-        divergence[i] = f(0.5) * (expm1(log_var[i]) - log_var[i] + mean[i] * mean[i])
+        divergence[i] = f(0.5) * (expm1(log_var[i]) - min(log_var[i], f(FAR)) + mean[i] * mean[i])
 
 
 @jit

@@ -8,7 +8,7 @@ extern "C" __global__ void forward(const real* mean, const real* log_var, const 
     FOR_EACH(i, size) {
         const real m = mean[i], l = log_var[i];
         y[i] = m + exp(l / 2) * eps[i];
-        y[size + i] = (expm1(l) - l + m * m) / 2;
+        y[size + i] = (expm1(l) - fmin(l, real(1e3)) + m * m) / 2;
     }
 }
 

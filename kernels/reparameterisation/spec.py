@@ -5,7 +5,7 @@ r"""A sample of a Gaussian q = N(m, e^l) as a function of its parameters, and it
     backward    dm = g + h m,  dl = 1/2 (g sigma eps + h (e^l - 1))         for cotangents g of z and h of the divergence
 
 Mean m, log-variance l and noise eps are of one shape and dtype, the results stacked: (2, *shape). e^l - 1 is computed as one
-function: near l = 0, where q is N(0, 1), the difference would cancel.
+function: near l = 0, where q is N(0, 1), the difference would cancel. At l = inf the divergence is infinite, its limit.
 """
 
 import math
@@ -19,7 +19,7 @@ def forward(mean, log_var, eps):
     for i in np.ndindex(mean.shape):
         m, l = float(mean[i]), float(log_var[i])
         y[0, *i] = m + math.exp(l / 2) * eps[i]
-        y[1, *i] = (math.expm1(l) - l + m * m) / 2
+        y[1, *i] = (math.expm1(l) - min(l, 1e3) + m * m) / 2  # e^1000 is more than any of these numbers
     return y
 
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..jit import jit, sum_in_any_order
+from ..jit import jit, plain, sum_in_any_order
 from ..threads import over_rows
 from ..vector_math import exp_of_negative, largest, total
 
@@ -49,13 +49,8 @@ def _plain(*arrays):
 
 def _run(loop, *arrays):
     y = np.empty(arrays[0].shape, f)
-    over_rows(loop, *(_side_by_side(a).reshape(-1, a.shape[-1]) for a in (*arrays, y)))
+    over_rows(loop, *(plain(a).reshape(-1, a.shape[-1]) for a in (*arrays, y)))
     return y
-
-
-def _side_by_side(x):
-    """x with its numbers side by side in memory; and writeable, or Numba would compile the loop anew."""
-    return x if x.flags.carray else np.array(x, order="C")
 
 
 @jit

@@ -67,6 +67,13 @@ def test_nan_spoils_its_own_number_only(tier):
         assert (np.isnan(y) == np.isnan(log_var)).all()
 
 
+@pytest.mark.parametrize("tier", every(TIERS))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_of_an_infinite_log_variance_the_divergence_is_infinite(tier, dtype):
+    log_var, zero = np.array([np.inf, -np.inf] * 9, dtype), np.zeros(18, dtype)
+    np.testing.assert_array_equal(TIERS[tier].forward(zero, log_var, zero + 1)[1], np.full(18, np.inf))
+
+
 def test_the_definition_on_hand_made_numbers_and_its_slopes():
     y = SPEC.forward(np.array(3.0), np.array(np.log(4)), np.array(0.5))
     np.testing.assert_allclose(y, [3 + 2 * 0.5, 0.5 * (9 + 4 - 1 - np.log(4))])
