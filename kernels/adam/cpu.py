@@ -49,7 +49,7 @@ def _update(start, first, last, g, p, m, v, numbers):
     g, p = g[first:last], p[start + first : start + last]
     m, v = m[start + first : start + last], v[start + first : start + last]
     for i in range(p.size):
-        m[i] = beta1 * m[i] + rest1 * g[i]
-        v[i] = beta2 * v[i] + rest2 * (g[i] * g[i])
-        step = scale1 * m[i] / (np.sqrt(scale2 * v[i]) + eps)
-        p[i] -= learning_rate * (step + weight_decay * p[i])
+        new_m = beta1 * m[i] + rest1 * g[i]  # by names: to read back what was just written would take three times as long
+        new_v = beta2 * v[i] + rest2 * (g[i] * g[i])
+        step = scale1 * new_m / (np.sqrt(scale2 * new_v) + eps)
+        m[i], v[i], p[i] = new_m, new_v, p[i] - learning_rate * (step + weight_decay * p[i])
