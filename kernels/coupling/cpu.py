@@ -22,8 +22,8 @@ def forward(x, parameters, scale):
         s = np.multiply(scale, np.tanh(parameters[..., :C]), out=y[1])
         np.add(x * np.exp(s), parameters[..., C:], out=y[0])
     elif x.size:
-        loop, x, p, scale, y_rows = _FORWARD[C < FEW], _rows(x, C), _rows(parameters, 2 * C), plain(scale), y.reshape(2, -1, C)
-        in_parts(lambda i, j: loop(x[i:j], p[i:j], scale, y_rows[:, i:j]), len(x), 5 * MEMORY * x.size)
+        loop, x, p, scale, (z, s) = _FORWARD[C < FEW], _rows(x, C), _rows(parameters, 2 * C), plain(scale), y.reshape(2, -1, C)
+        in_parts(lambda i, j: loop(x[i:j], p[i:j], scale, z[i:j], s[i:j]), len(x), 5 * MEMORY * x.size)
     return y
 
 
@@ -48,7 +48,7 @@ def backward(g, x, parameters, scale):
     def some(first, last):
         for block in range(first, last):
             part = slice(block * BLOCK, min((block + 1) * BLOCK, R))
-            loop(g[:, part], x[part], p[part], scale, dx[part], dp[part], sums[block])
+            loop(*(a[part] for a in (*g, x, p)), scale, dx[part], dp[part], sums[block])
 
     in_parts(some, blocks, 8 * MEMORY * x.size)
     sums.sum(axis=0, out=dscale)
@@ -60,17 +60,17 @@ def _rows(x, length):
 
 
 @jit
-def _forward(x, p, scale, y):
+def _forward(x, p, scale, z, log_slope):
     C = x.shape[1]
     for n in range(x.shape[0]):
         for c in range(C):
             s = scale[c] * tanh(p[n, c])
-            y[0, n, c] = x[n, c] * exp(s) + p[n, C + c]
-            y[1, n, c] = s
+            z[n, c] = x[n, c] * exp(s) + p[n, C + c]
+            log_slope[n, c] = s
 
 
 @jit
-def _forward_of_few(x, p, scale, y):
+def _forward_of_few(x, p, scale, z, log_slope):
     C, s, e = x.shape[1], np.empty(BLOCK, f), np.empty(BLOCK, f)
     for first in range(0, x.shape[0], BLOCK):
         last = min(first + BLOCK, x.shape[0])
@@ -81,28 +81,29 @@ def _forward_of_few(x, p, scale, y):
                 s[n] = scale[c] * tanh(s[n])
                 e[n] = exp(s[n])
             for n in range(last - first):
-                y[0, first + n, c] = x[first + n, c] * e[n] + p[first + n, C + c]
-                y[1, first + n, c] = s[n]
+                z[first + n, c] = x[first + n, c] * e[n] + p[first + n, C + c]
+                log_slope[first + n, c] = s[n]
 
 
 @jit
-def _backward(g, x, p, scale, dx, dp, total):
+def _backward(gz, gs, x, p, scale, dx, dp, total):
     C = x.shape[1]
     for n in range(x.shape[0]):  # in loops over so few arrays that the compiler can see to it that they do not overlap
         for c in range(C):
             t = tanh(p[n, c])
-            dx[n, c] = g[0, n, c] * exp(scale[c] * t)
+            dx[n, c] = gz[n, c] * exp(scale[c] * t)
             dp[n, c] = t
         for c in range(C):
-            total[c] += (dx[n, c] * x[n, c] + g[1, n, c]) * dp[n, c]
+            total[c] += (dx[n, c] * x[n, c] + gs[n, c]) * dp[n, c]
         for c in range(C):
             t = dp[n, c]
-            dp[n, c] = (dx[n, c] * x[n, c] + g[1, n, c]) * scale[c] * (f(1) - t * t)
-        dp[n, C:] = g[0, n]
+            dp[n, c] = (dx[n, c] * x[n, c] + gs[n, c]) * scale[c] * (f(1) - t * t)
+        for c in range(C):
+            dp[n, C + c] = gz[n, c]
 
 
 @jit
-def _backward_of_few(g, x, p, scale, dx, dp, total):
+def _backward_of_few(gz, gs, x, p, scale, dx, dp, total):
     C, N, t, e = x.shape[1], x.shape[0], np.empty(BLOCK, f), np.empty(BLOCK, f)
     for c in range(C):
         for n in range(N):
@@ -111,11 +112,11 @@ def _backward_of_few(g, x, p, scale, dx, dp, total):
             t[n] = tanh(t[n])
             e[n] = exp(scale[c] * t[n])
         for n in range(N):
-            back = g[0, n, c] * e[n]
-            h = back * x[n, c] + g[1, n, c]
+            back = gz[n, c] * e[n]
+            h = back * x[n, c] + gs[n, c]
             dx[n, c] = back
             dp[n, c] = h * scale[c] * (f(1) - t[n] * t[n])
-            dp[n, C + c] = g[0, n, c]
+            dp[n, C + c] = gz[n, c]
             total[c] += h * t[n]
 
 
