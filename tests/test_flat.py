@@ -119,6 +119,15 @@ def test_a_flat_tree_that_is_gone_leaves_nothing_behind():
     assert len(flat._flat_trees) == before
 
 
+def test_what_was_exchanged_in_a_list_of_a_module_is_seen():
+    fixed, loose = Pair(np.ones(2), (np.zeros(3), Pair(np.ones(1), 7))), Pair(np.ones(2), [np.zeros(3)])
+    laid = [layout.tree(vectors) for layout, vectors in map(flat.vectors, (fixed, loose))]
+    assert [id(t) in flat._flat_modules for t in laid] == [True, False]
+    assert flat.own_vectors(laid[0])[1][0].tolist() == [1, 1, 0, 0, 0, 1]
+    laid[1].b[0] = np.full(3, 5.0)
+    assert flat.own_vectors(laid[1]) is None and flat.vectors(laid[1])[1][0].tolist() == [1, 1, 5, 5, 5]
+
+
 def test_training_from_a_flat_state_is_training_from_any_other():
     """The bits of parameters, moments and averages do not depend on whether they were flat before."""
     rng = np.random.default_rng(0)

@@ -24,13 +24,14 @@ from .kernels import cuda
 
 LARGE = 1 << 14  # numbers: to copy them takes longer than a call for them alone
 _flat_trees = {}  # by the identity of its first leaf, while that lives: (layout, references to all leaves, vectors)
+_flat_modules = {}  # by the identity of the tree, where that says all: (reference to it, (layout, vectors))
 
 
 class Layout:
     """Where the leaves of a tree lie in its vectors, one for each dtype, in the order in which they come in the tree."""
 
     def __init__(self, structure, leaves):
-        self.structure = structure
+        self.structure, self.frozen = structure, _is_frozen(structure)
         self.shapes, self.has_large = [leaf.shape for leaf in leaves], any(leaf.size >= LARGE for leaf in leaves)
         self.dtypes = list(dict.fromkeys(leaf.dtype for leaf in leaves))
         self.members = [[i for i, leaf in enumerate(leaves) if leaf.dtype == dtype] for dtype in self.dtypes]
@@ -43,11 +44,15 @@ class Layout:
     def tree(self, vectors):
         """The flat tree whose numbers are those of the vectors, which are not copied and must not be written to any more."""
         leaves = [vectors[k][start:end].reshape(shape) for k, start, end, shape in self.places]
+        made = self.structure.unflatten(leaves)
         if leaves:
             key = id(leaves[0])
             first = ref(leaves[0], lambda _: _flat_trees.pop(key, None))
             _flat_trees[key] = self, [first, *map(ref, leaves[1:])], vectors
-        return self.structure.unflatten(leaves)
+        if self.frozen:
+            name = id(made)
+            _flat_modules[name] = ref(made, lambda _: _flat_modules.pop(name, None)), (self, vectors)
+        return made
 
     def same_as(self, other):
         """Whether vectors of one layout are vectors of the other, too."""
@@ -82,6 +87,9 @@ def vectors(params):
 
 def own_vectors(params):
     """The layout of a flat tree and the vectors that it is a view of; None for another tree."""
+    module = _flat_modules.get(id(params))
+    if module and module[0]() is params:
+        return module[1]
     first = _first_leaf(params)
     known = None if first is None else _flat_trees.get(id(first))
     return known[::2] if known and _known(_leaves(known[0].structure, params)) else None
@@ -106,6 +114,15 @@ def copy(of):
         copies = [a.copy() for a in arrays]
         own += tree.flatten(layout.tree(copies))[0] if layout else copies
     return structure.unflatten(own)
+
+
+def _is_frozen(structure):
+    """Whether a tree of this structure is a module, and nothing in it can be exchanged: no list, no dict."""
+
+    def fixed(part):
+        return part.kind not in (list, dict) and all(map(fixed, part.children))
+
+    return hasattr(structure.kind, "_keys") and fixed(structure)
 
 
 def _known(leaves):

@@ -43,6 +43,10 @@ def backward(g, x, parameters, scale):
         (h * t).sum(axis=0, out=dscale)
         return d
     loop, scale, blocks = _BACKWARD[C < FEW], plain(scale), -(-R // BLOCK)
+    if blocks == 1:
+        dscale[:] = 0
+        loop(*g, x, p, scale, dx, dp, dscale)
+        return d
     sums = np.zeros((blocks, C), f)
 
     def some(first, last):

@@ -23,9 +23,9 @@ __all__ = [
 @Primitive
 def sum(x, axis=None, keepdims=False):
     r"""\sum x over the axes."""
-    if axis in (-1, (1,)) and x.ndim == 2 and 1 < x.shape[1] < 8 and x.dtype in (np.float32, np.float64) and not keepdims:
-        total = x[:, 0] + x[:, 1]  # the sum that NumPy makes row by row, to the last bit, in a third of the time
-        for i in range(2, x.shape[1]):
+    if axis in (-1, (1,)) and x.ndim == 2 and 0 < x.shape[1] < 8 and x.dtype in (np.float32, np.float64) and not keepdims:
+        total = x[:, 0] + 0  # the sum that NumPy makes row by row, to the last bit, in a third of the time
+        for i in range(1, x.shape[1]):
             total += x[:, i]
         return total
     return x.sum(axis=axis, keepdims=keepdims)
