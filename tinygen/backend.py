@@ -6,6 +6,7 @@ library that their arguments belong to, and random numbers come from the `Genera
 
 import copy
 import sys
+from functools import cached_property
 
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
@@ -48,9 +49,13 @@ class Generator:
 
     def _start(self, key, stream, library):
         self._key, self._stream, self._library = key, stream, library
-        self._random = np.random.Generator(np.random.Philox(_Key(key), counter=[0, 0, 0, stream]))
         self._blocks = 0  # of kernels/random that were used
         return self
+
+    @cached_property
+    def _random(self):
+        """NumPy's generator, made when it is first wanted: many a step of training draws nothing."""
+        return np.random.Generator(np.random.Philox(_Key(self._key), counter=[0, 0, 0, self._stream]))
 
     @property
     def key(self):
