@@ -40,3 +40,28 @@ def test_arrays_that_come_again_cost_no_page_faults_unless_the_environment_decid
     given_back, understood = faults(MALLOC_TRIM_THRESHOLD_="131072")
     assert not understood
     assert kept < 100 < 5000 < given_back
+
+
+PAGES = """
+import numpy as np
+from tinygen import kernels
+
+x = np.ones(500_000, np.float32)  # of larger ones, NumPy says so itself
+for line in open("/proc/self/smaps"):
+    name, *rest = line.split()
+    if not name.endswith(":"):
+        first, last = (int(address, 16) for address in name.split("-"))
+    if name == "VmFlags:" and first <= x.ctypes.data < last:
+        print("hg" in rest)
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="Linux has them, if it was made with them")
+@pytest.mark.parametrize(
+    "environment, asked", [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)], ids=["", "told not to"]
+)
+def test_arrays_lie_in_large_pages_unless_the_environment_decides(environment, asked):
+    run = subprocess.run(
+        [sys.executable, "-c", PAGES], env={**os.environ, **environment}, capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert run.stdout.split() == [str(asked)]
