@@ -29,7 +29,7 @@ def product(a, b, out=None):
 
     def some(first, last):
         for i in range(first, last, piece):
-            part = slice(i, min(i + piece, last))
+            part = slice(i, i + piece)  # stretches begin at multiples of a piece
             if M >= N:
                 np.matmul(a[part], b, out=y[part])
             else:

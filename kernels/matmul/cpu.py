@@ -1,8 +1,8 @@
 r"""The product of matrices on the CPU: tiles of sums that stay in registers, and both factors read where they lie.
 
-        columns of a      32 columns of b
-    8   [ k . . . . ]    [ k . . . . . . ]      the tile's 8 x 32 sums are 16 registers; for k = 1, 2, ... each of 8 numbers of a
-    rows                 [ . . . . . . . ]      is multiplied by two registers of b's row k (6 x 16, where registers hold 8)
+      a: k = 1, 2, ...      b: 32 columns
+    8   [ . k . . . ]     [ . . . . . . . ]     the tile's 8 x 32 sums are in 16 registers: for each k, each of 8 numbers of a
+    rows                  [ k . . . . . . ]     is multiplied by two registers of b's row (6 x 16 sums, where registers hold 8)
 
 BLAS first copies both factors into the order in which it will read them. For a layer of some hundred units that is a tenth to a
 fifth of its time, and here it is saved: a is read at any distance, so also transposed, and the rows of b straight from memory.
@@ -20,12 +20,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..jit import jit, plain
+from .. import blas
+from ..jit import jit, part, plain
 from ..threads import ENOUGH, in_parts
 from ..tiles import FAST, WIDTH
 from .tiles import product_tile, turning_tile
 
-f = np.float32
+f, u64 = np.float32, np.uint64
 TALL, WIDE = (8 if WIDTH == 16 else 6), 2 * WIDTH
 STRETCH, ROWS = 512, 256  # of K, and of rows of a, that are done before the next
 LARGE = 1 << 28  # multiplications from which on BLAS is as fast
@@ -58,7 +59,8 @@ def by_blas(a, b, out=None):
     if a.ndim > 1 < b.ndim and a.shape[-1] == b.shape[-2] == 1:
         return np.multiply(a, b, out=out)
     # vectors with gaps are summed in another order, and the same numbers should give the same bits wherever they lie
-    return np.matmul(*(x if x.flags.forc else x.copy("K") for x in (a, b)), out=out)
+    a, b = a if a.flags.forc else a.copy("K"), b if b.flags.forc else b.copy("K")
+    return np.matmul(a, b, out=out) if a.size * b.size < 2 * ENOUGH else blas.product(a, b, out)
 
 
 def affine(x, w, b, relu=False):
@@ -69,7 +71,10 @@ def affine(x, w, b, relu=False):
 
 
 def relu_gradient(g, w, y):
-    """Of d = g w where y > 0, otherwise 0, the rows and below them their sum, (M + 1, N): for g and w that suit."""
+    """Of d = g w where y > 0, otherwise 0, the rows and below them their sum, (M + 1, N): for g and w that suit.
+
+    The sum is that of bias/cpu.py to the last bit up to its BLOCK rows, from where on that one adds the sums of blocks.
+    """
     rows = np.empty((g.shape[0] + 1, w.shape[1]), f)
     rows[-1] = 0
     _multiply(g, w, rows[:-1], RELU_GRADIENT, rows[-1], plain(y))
@@ -77,7 +82,7 @@ def relu_gradient(g, w, y):
 
 
 def _multiply(a, b, y, after=NOTHING, row=NO_ROW, kept=NO_ROWS):
-    """y = a b, divided among threads, and what `after` says is made of it, with a bias or a sum in `row` and with what was kept."""
+    """y = a b, divided among threads, and what `after` says is made of it, by a bias or to a sum in `row`, and by `kept`."""
     a = a if a.flags.behaved else np.array(a)
     b = b if b.flags.behaved and 4 in b.strides else np.array(b, order="C")
     (M, N), turned = y.shape, b.strides[1] != 4
@@ -145,7 +150,7 @@ def _product(a, b, turned, y, top, bottom, left, right, after, row, kept):
                 _follow(y, i, i + rows, left, right, after, row, kept)
 
 
-@jit
+@part
 def _fetch(b, turned, k, terms, o, columns, panel):
     """b's rows from k on and columns from o on, at the left of the panel; and zeros to the right, if a tile ends there."""
     end = 0
@@ -163,24 +168,22 @@ def _fetch(b, turned, k, terms, o, columns, panel):
             for n in range(end, columns):
                 panel[r, n] = b[k + r, o + n]
             for n in range(columns, WIDE):
-                panel[r, n] = f(0)
+                panel[r, n] = f(0)  # nobody reads these sums, but with subnormal numbers they would be slow
 
 
-@jit
+@part
 def _follow(y, first, last, left, right, after, row, kept):
     """What is made of rows of y; see bias/cpu.py, which does the same to each number."""
-    row = row[left:right]
-    for i in range(first, last):
-        numbers = y[i, left:right]
+    left, right = u64(left), u64(right)  # and so no index counts from the end, which would have to be asked for each number
+    for i in range(u64(first), u64(last)):
         if after == BIAS:
-            for o in range(numbers.size):
-                numbers[o] += row[o]
+            for o in range(left, right):
+                y[i, o] += row[o]
         elif after == RELU:
-            for o in range(numbers.size):
-                numbers[o] = max(numbers[o] + row[o], f(0))
+            for o in range(left, right):
+                y[i, o] = max(y[i, o] + row[o], f(0))
         else:
-            seen = kept[i, left:right]
-            for o in range(numbers.size):
-                here = numbers[o] if seen[o] > f(0) else f(0)
-                numbers[o] = here
+            for o in range(left, right):
+                here = y[i, o] if kept[i, o] > f(0) else f(0)
+                y[i, o] = here
                 row[o] += here

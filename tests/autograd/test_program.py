@@ -139,6 +139,47 @@ def test_a_program_keeps_a_result_no_longer_than_it_is_read():
     assert max(most) == 2
 
 
+@pytest.fixture
+def both(monkeypatch):
+    """How often exp(x) - y was made by one function, which has to be allowed to."""
+    made = []
+
+    def one_function(first, second):
+        def run(x, y):
+            made.append(run)
+            return np.exp(x) - y
+
+        return run if first.operands[0].shape == X.shape else None
+
+    monkeypatch.setitem(program.together, (ops.exp, ops.subtract), one_function)
+    return made
+
+
+def test_two_instructions_are_made_together_where_one_function_does_both(both):
+    recorded = trace(lambda x, y: ops.exp(x) - y, X, X)
+    np.testing.assert_array_equal(recorded([X, 2 * X])[0], np.exp(X) - 2)
+    assert len(both) == 1 and len(recorded.instructions) == 2
+    assert lines(lambda x, y: ops.exp(x) - y, X, X)[1:3] == ["a = exp(x)", "b = a - y"]  # and written as two
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, y: ((e := ops.exp(x)) - y, e),  # given out
+        lambda x, y: (ops.exp(x) - y) * ops.exp(x),  # read by another
+        lambda x, y: ops.exp(x) - ops.exp(x),  # read twice
+        lambda x, y: y - ops.exp(x),  # not the first operand
+        lambda x, y: ops.exp(x) - ops.exp(x)[0],  # a part of it is read
+        lambda x, y: ops.exp(x[0]) - y,  # the function does not want it
+    ],
+)
+def test_what_somebody_else_reads_is_made_by_itself(both, f):
+    found, expected = trace(f, X, X)([X, 2 * X]), f(X, 2 * X)
+    for x, y in zip(found, expected if isinstance(expected, tuple) else [expected]):
+        np.testing.assert_array_equal(x, y)
+    assert not both
+
+
 def test_constants_are_those_of_the_recording():
     table = np.arange(3.0, dtype=np.float32)
     recorded = trace(grad(lambda x: (x * table).sum()), X)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +44,19 @@ def test_products_of_any_shape(M, K, N, turned):
     a, b = problem(M, K, N)
     a, b = (np.asfortranarray(a), b[:, ::-1]) if turned else (a, b)
     np.testing.assert_allclose(blas.product(a, b), a @ b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("M, N", [(512, 200), (200, 512)])
+def test_the_pieces_are_of_the_longer_side(monkeypatch, M, N):
+    pieces = []
+
+    def matmul(a, b, out):
+        pieces.append(out.shape)
+        return np.matmul(a, b, out=out)
+
+    monkeypatch.setattr(blas, "np", SimpleNamespace(matmul=matmul, empty=np.empty, result_type=np.result_type))
+    blas.product(*problem(M, 100, N))
+    assert sorted(pieces) == [(128, N) if M > N else (M, 128)] * 4
 
 
 def test_a_large_product_is_divided_and_others_are_numpys(pool_of, monkeypatch):

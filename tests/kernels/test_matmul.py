@@ -1,7 +1,11 @@
 """The product of matrices: every tier against the definition, where a GPU must do without cuBLAS, and by tensor cores."""
 
 import math
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +15,11 @@ from hypothesis.extra import numpy as hnp
 
 from tests.cuda.harness import Harness
 from tests.cuda.tiers import every, for_all, tiers
-from tinygen.kernels import cuda, tensor_cores
-from tinygen.kernels.matmul import gpu
+from tinygen.kernels import cuda, tensor_cores, threads
+from tinygen.kernels.bias import cpu as bias
+from tinygen.kernels.matmul import cpu, gpu
+
+ROOT = Path(__file__).parents[2]
 
 TIERS = tiers("matmul")
 SPEC = TIERS["spec"]
@@ -167,6 +174,129 @@ def test_the_same_input_gives_the_same_bits(tier):
 def test_shapes_that_do_not_fit_are_refused(tier, shapes):
     with pytest.raises(ValueError, match="matmul|broadcast"):
         product(tier, *(np.ones(shape) for shape in shapes))
+
+
+# What the CPU's version does about it
+
+sizes = st.sampled_from([cpu.TALL, 9, 17, 30]), st.sampled_from([1, 2, 15, 16, 33]), st.sampled_from([cpu.WIDE, 33, 47, 48, 65])
+fast = pytest.mark.skipif(not cpu.FAST, reason="this processor has no fused multiply-add")
+STRIDED = (
+    LAYOUTS
+    | {  # rows with gaps between them, and in their reversed order
+        "columns of more": lambda x: np.pad(x, [(0, 0), (1, 2)])[:, 1:-2],
+        "rows of more": lambda x: np.repeat(x, 2, axis=0)[::2],
+        "rows upside down": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+    }
+)
+GUARD = np.float32(7.25)
+
+
+@fast
+@settings(deadline=None, max_examples=100)
+@given(M=sizes[0], K=sizes[1], N=sizes[2], layouts=st.tuples(*[st.sampled_from(sorted(STRIDED))] * 2), seed=st.integers(0, 99))
+def test_tiles_write_what_they_should_and_nothing_else(M, K, N, layouts, seed):
+    rng = np.random.default_rng(seed)
+    a, b = (STRIDED[layout](rng.normal(size=shape).astype(np.float32)) for shape, layout in zip([(M, K), (K, N)], layouts))
+    guarded = np.full((M + 2, N), GUARD)
+    assert cpu.suits(a, b) and cpu.product(a, b, guarded[1:-1]) is not None
+    np.testing.assert_allclose(guarded[1:-1], SPEC.product(a.astype(np.float64), b), rtol=1e-5, atol=1e-4)
+    assert (guarded[[0, -1]] == GUARD).all()
+    assert guarded[1:-1].tobytes() == cpu.product(np.array(a), np.array(b)).tobytes()  # wherever the factors lie
+
+
+@fast
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("M, K, N", [(40, 2 * cpu.STRETCH + 7, 50), (2 * cpu.ROWS + 5, 40, 33), (cpu.ROWS + 1, 600, 70)])
+def test_stretches_of_a_sum_and_of_rows_are_put_together(M, K, N, turned):
+    assert_equals_definition("cpu", *arrays((M, K), (K, N), np.float32, *["transposed" if turned else "contiguous"] * 2))
+
+
+@fast
+@settings(deadline=None, max_examples=60)
+@given(M=sizes[0], K=sizes[1] | st.just(cpu.STRETCH + 5), N=sizes[2], turned=st.booleans(), seed=st.integers(0, 99))
+def test_what_follows_a_product_is_what_separate_passes_make(M, K, N, turned, seed):
+    rng = np.random.default_rng(seed)
+    a, b, y = (rng.normal(size=shape).astype(np.float32) for shape in ((M, K), (K, N), (M, N)))
+    b, rows = LAYOUTS["transposed"](b) if turned else b, np.empty((M + 1, N), np.float32)
+    rows[:-1], rows[-1] = cpu.product(a, b), rng.normal(size=N)
+    y[1], y[0, 0], rows[-1, 1] = 0, np.nan, np.nan
+    assert cpu.affine(a, b, rows[-1]).tobytes() == (rows[:-1] + rows[-1]).tobytes()
+    assert cpu.affine(a, b, rows[-1], relu=True).tobytes() == bias.forward(rows, "relu").tobytes()
+    assert cpu.relu_gradient(a, b, y).tobytes() == bias.backward(rows[:-1], y, "relu").tobytes()
+
+
+@fast
+def test_no_bit_depends_on_the_number_of_threads():
+    rng = np.random.default_rng(0)
+    for shapes in (((130, 300), (300, 210)), ((3001, 90), (90, 40))):  # divided by columns, and by rows
+        a, b = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+        y = rng.normal(size=(shapes[0][0], shapes[1][1])).astype(np.float32)
+        several = []
+        for n in (1, 2, 3):
+            with threads_used(n):
+                several.append([cpu.product(a, b), cpu.affine(a, b, y[0], True), cpu.relu_gradient(a, b, y)])
+        assert all(x.tobytes() == z.tobytes() for others in several[1:] for x, z in zip(several[0], others))
+
+
+@contextmanager
+def threads_used(n):
+    before = threads._pool.size
+    threads.use(n)
+    try:
+        yield
+    finally:
+        threads.use(before)
+
+
+def test_what_tiles_do_not_suit_is_blas_affair(monkeypatch):
+    def x(*shape, dtype=np.float32):
+        return np.zeros(shape, dtype)
+
+    many = 1 << 15
+    unsuited = [
+        (x(cpu.TALL - 1, 9), x(9, 64)), (x(64, 9), x(9, cpu.WIDE - 1)), (x(64, 0), x(0, 64)), (x(2, 64, 9), x(9, 64)),
+        (x(64), x(64, 64)), (x(64, 9, dtype=np.float64), x(9, 64)), (x(64, 8), x(9, 64)),
+        (np.broadcast_to(x(1, 1), (many, many)), np.broadcast_to(x(1, 1), (many, many))),
+    ]  # fmt: skip
+    assert not any(cpu.suits(a, b) for a, b in unsuited)
+    assert cpu.suits(x(64, 9), x(9, 64)) == cpu.FAST
+    monkeypatch.setattr(cpu, "FAST", False)
+    assert not cpu.suits(x(64, 9), x(9, 64))
+    np.testing.assert_array_equal(cpu.product(x(64, 9) + 1, x(9, 64) + 1), 9)
+
+
+def test_blas_gives_the_same_bits_wherever_its_factors_lie():
+    """NumPy hands it vectors with gaps, and it sums them in another order."""
+    rng = np.random.default_rng(0)
+    pairs = rng.normal(size=(256, 2)).astype(np.float32)
+    g = rng.normal(size=(256, 64)).astype(np.float32)
+    assert cpu.product(pairs[:, :1].T, g).tobytes() == cpu.product(pairs[:, :1].copy().T, g).tobytes()
+    assert cpu.product(g.T, pairs[:, :1]).tobytes() == cpu.product(g.T, pairs[:, :1].copy()).tobytes()
+
+
+OLDER = """
+import numpy as np
+from llvmlite import binding
+features = binding.get_host_cpu_features()
+features.update({name: False for name in features if name.startswith("avx512")})
+binding.get_host_cpu_features = lambda: features
+from tinygen.kernels.matmul import cpu
+assert (cpu.TALL, cpu.WIDE) == (6, 16)
+rng = np.random.default_rng(0)
+for M, K, N in [(6, 1, 16), (13, 33, 40), (300, 600, 23), (31, 8, 8 * 7)]:
+    a, b, c = (rng.normal(size=shape).astype(np.float32) for shape in ((M, K), (K, N), (N, K)))
+    assert cpu.suits(a, b)
+    np.testing.assert_allclose(cpu.product(a, b), a.astype(float) @ b, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(cpu.product(a, c.T), a.astype(float) @ c.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(cpu.product(a.T.copy().T, b), a.astype(float) @ b, rtol=1e-4, atol=1e-4)
+"""
+
+
+@fast
+def test_registers_of_eight_numbers_give_the_same(tmp_path):
+    own_cache = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # or machine code for 16 would be found
+    result = subprocess.run([sys.executable, "-c", OLDER], cwd=ROOT, env=own_cache, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 # What the GPU's version does about it

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen import Generator, check_grads, ops, vjp
+from tinygen import Generator, check_grads, ops, value_and_grad, vjp
+from tinygen.autograd import trace
 from tinygen.autograd.core import observe
 from tinygen.ops.affine import BY_INPUT, BY_RESULT, FUSED, _rows_gradient, decomposed_gradient
 
@@ -90,3 +91,28 @@ def test_what_is_kept_is_the_result_where_that_is_enough():
 def test_shapes_that_do_not_fit_are_named(shapes):
     with pytest.raises(ValueError, match=r"affine: x has shape .* they must be \(..., d_in\)"):
         ops.affine(*(np.ones(shape) for shape in shapes), ops.relu)
+
+
+@pytest.mark.parametrize("activation", [ops.relu, ops.leaky_relu, ops.tanh, ops.silu], ids=["relu", "leaky", "tanh", "silu"])
+@pytest.mark.parametrize("sizes", [(1, 64), (64, 64), (33, 70), (64, 2), (600, 40)])
+def test_a_program_makes_product_bias_and_relu_together_to_the_last_bit(sizes, activation, monkeypatch):
+    from tinygen.kernels.matmul import cpu
+
+    x, w, b = arrays((40,), *sizes, dtype=np.float32)
+    v, c = Generator(1).normal((sizes[1], 64)), Generator(2).normal((64,))
+    seen, multiply = [], cpu._multiply
+    monkeypatch.setattr(cpu, "_multiply", lambda a, b, y, after=0, *rest: (seen.append(after), multiply(a, b, y, after, *rest)))
+
+    def loss(w, b, v, c):
+        return ops.square(ops.affine(ops.affine(x, w, b, activation), v, c)).mean()
+
+    arguments, function = (w, b, v, c), value_and_grad(loss, (0, 1, 2, 3))
+    value, gradients = function(*arguments)
+    assert set(seen) <= {cpu.NOTHING}
+    replayed = trace(function, *arguments)
+    seen.clear()
+    for mine, theirs in zip(replayed([*arguments]), (value, *gradients)):
+        assert mine.tobytes() == theirs.tobytes()
+    together = activation is ops.relu and sizes[1] >= cpu.WIDE
+    if cpu.FAST:
+        assert (cpu.RELU in seen, cpu.BIAS in seen, cpu.RELU_GRADIENT in seen) == (together, True, together)

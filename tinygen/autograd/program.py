@@ -25,7 +25,7 @@ pass computes comes down to this one like everything else: a gradient is just mo
 What was recorded is made shorter by two rules that do not change a bit of any result: what no result needs is left out, and
 what is computed twice is computed once. Whatever depends on no argument was computed while recording, and is a constant (above,
 0.1 is the derivative of the mean). Then the lines become a Python function, which calls the primitives' forwards and nothing
-else.
+else; or where a kernel does two of them in one pass (`together`), that kernel.
 
 No memory is planned: places for intermediate results, kept from run to run and shared by what is not needed at the same time,
 made no step faster, as the C library hands the memory that was just freed to the next result anyway (see kernels/memory.py).
@@ -58,8 +58,8 @@ class Notation:
 
 
 notations = {}  # of primitives; see ops/operators.py
-# {(p, q): settle}: settle(first, second), an instruction of p and one of q whose first operand it makes, may return a function of
-# first's operands and second's others that does both at once, with the same result to the last bit
+# {(p, q): settle}: settle(first, second), an instruction of p and one of q whose first operand it makes, may return a function
+# of first's operands and second's others that does both at once, with the same result to the last bit
 together = {}
 
 
