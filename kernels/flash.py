@@ -1,12 +1,12 @@
 r"""Attention in float32 by tiles: scores are made, used and forgotten in the cache, and hidden ones are never made.
 
 A query sees the first so many of the keys, once those that a key mask hides are left out: this number is all that masks and
-causality are here. The scores of a few tiles of queries (14 each, see tiles.py) are one product, q (k / sqrt(D))^T; along each
+causality are here. The scores of a few tiles of queries (8 each, see tiles.py) are one product, q (k / sqrt(D))^T; along each
 row, the largest is found, and the exponentials and their sum; a second product makes the outputs:
 
     keys         0 ... 31 | 32 ... 63 | ...
-    14 queries   s s s s s s s s s . .|            s  scores that some query of the tile sees: . are 0 in p = e^(s - m)
-    14 queries   s s s s s s s s s s s|s s . . |   |  where scores end, in steps of 32; p v ends at the last s
+     8 queries   s s s s s s s s s . .|            s  scores that some query of the tile sees: . are 0 in p = e^(s - m)
+     8 queries   s s s s s s s s s s s|s s . . |   |  where scores end, in steps of 32; p v ends at the last s
 
 Backwards, a block of keys stays in the second-level cache with its dk and dv, and all queries pass by (Dao et al. 2022,
 algorithm 4). The weights p are made again from the row statistics l; with ds from spec.py, the five products are
@@ -22,13 +22,13 @@ import math
 
 import numpy as np
 
-from .jit import inline, jit
+from .jit import inline, jit, part
 from .threads import in_parts
 from .tiles import FAST, ROWS, WIDE, pixel_code, plain, product, row_code, row_sums, tile_for, width_for
 from .vector_math import exp, largest, total
 
 f = np.float32
-QUERIES = 4  # tiles of queries in a block,
+QUERIES = 7  # tiles of queries in a block,
 KEYS = 8 * WIDE  # and keys in a block of the backward pass: two blocks of scores have 120 KiB with AVX-512
 FEW = 8  # with so few queries, putting the keys in order for tiles would take longer than their products
 APART = 16  # rows of scores whose distance is a power of two would be in one another's place in the first-level cache
@@ -165,7 +165,7 @@ def _copy(x, larger):
             larger[i, j] = x[i, j]
 
 
-@jit
+@part
 def _across(x, order, scale, packed):
     """packed[b, d, j] = scale x[order[32 b + j], d], and 0 beyond: what scores are multiplied with, 32 keys side by side."""
     n, D = len(order), x.shape[1]
@@ -179,7 +179,7 @@ def _across(x, order, scale, packed):
             packed[block, :, column] = f(0)
 
 
-@jit
+@part
 def _along(x, order, packed):
     """packed[b, j, e] = x[order[j], width b + e], and 0 beyond: what weights are multiplied with."""
     E, width = x.shape[1], packed.shape[2]
@@ -193,7 +193,7 @@ def _along(x, order, packed):
                 packed[b, j, e] = f(0)
 
 
-@jit
+@part
 def _all_scores(x, across, seen, tile, code, scores):
     """scores[i, j] = <x[i], key j>, for as many blocks of 32 keys as some row of a tile sees."""
     D, x_row, length = across.shape[1], x.shape[1], scores.shape[1]
@@ -206,7 +206,7 @@ def _all_scores(x, across, seen, tile, code, scores):
         product(code, end - first, at_x + 4 * first * x_row, x_row, D, keys + 4 * j * D, target, length)
 
 
-@jit
+@part
 def _weighted(weights, values, seen, tile, code, sums):
     r"""sums[i] = \sum_j weights[i, j] values[j]"""
     (_, length), (blocks, S, width), row = weights.shape, values.shape, sums.shape[1]
@@ -221,7 +221,7 @@ def _weighted(weights, values, seen, tile, code, sums):
             product(code, tile, at_weights + 4 * i * length, length, end, block, target, row)
 
 
-@jit
+@part
 def _add_to_keys(weights, x, seen, width, code, sums):
     r"""sums[j] += \sum_i weights[i, j] x[i], over the queries that see key j: all from the first one that does."""
     length, row, first, j = weights.shape[1], x.shape[1], 0, 0
@@ -236,7 +236,7 @@ def _add_to_keys(weights, x, seen, width, code, sums):
         j += keys
 
 
-@jit
+@inline
 def _to_weights(s, n, end):
     """Turn a row of scores, of which n are seen, into e^(s - m), and 0 up to the tile's end; (log-sum-exp, sum)."""
     m = largest(s[:n]) if n > 0 else f(0)
@@ -247,7 +247,7 @@ def _to_weights(s, n, end):
     return m + f(np.log(sum_of_all)), sum_of_all
 
 
-@jit
+@inline
 def _to_gradients(p, ds, n, end, l, r):
     """Turn a row of scores into the weights p, and a row of <g, v> into ds = p (<g, v> - r); 0 where keys are not seen."""
     for j in range(n):

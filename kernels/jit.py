@@ -1,7 +1,19 @@
 """Compile a loop with Numba, and keep the machine code on disk so that the next process need not compile it again.
 
-The first run of all compiles for seconds a kernel. On a terminal a line says so, and wherever `announce` asked for it; nothing
-is said, nor compiled, by an import.
+The first run of all compiles, up to two seconds a kernel. On a terminal a line says so, and wherever `announce` asked for it;
+nothing is said, nor compiled, by an import.
+
+It would be much longer without some care, for a compiled function is part of every other that calls it, and is there translated
+and optimised anew. So there are five kinds:
+
+    jit            a loop that Python calls
+    part           of a loop, called by several others
+    inline         of a loop, called by one: only there it is compiled
+    scalar         from a few numbers to a few: always to be part of the loop around it, or that would do one number at a time
+    machine_code   called by its address, and part of nothing: for what is large, and does much at each call
+
+And `a[i:j] = b` must not be written for an array b, but as a loop. It takes two seconds: the error message that Numba prepares,
+should the shapes differ, is written by string functions that it compiles first.
 """
 
 import sys
@@ -26,13 +38,28 @@ def jit(function, assume=SAFE, **options):
         return numba.njit(**options)(function)
 
 
-def machine_code(function, *variant):
-    """The address of `function`, of integers, that returns nothing: compiled now, and once for all loops that call it (`call`).
+def part(function):
+    """A function that only compiled ones call: a way in from Python would be more code than many a loop is."""
+    return jit(function, no_cpython_wrapper=True)
 
-    Compiled code is found by its name; so what is made within another function, for some numbers, has them in its name.
+
+def inline(function):
+    """A function that Numba copies into the ones that call it, before it compiles them."""
+    return numba.njit(inline="always", fastmath=SAFE, error_model="numpy")(function)
+
+
+def scalar(function):
+    """A function of numbers, compiled once, that LLVM puts into the loops that call it."""
+    return jit(function, forceinline=True, no_cpython_wrapper=True)
+
+
+def machine_code(function, *variant):
+    """The address of `function`, of integers, that returns nothing: compiled now, once for all that `call` it.
+
+    A function made within another one, for some numbers, has these in its name: code is found by name, also in the cache.
     """
     function.__qualname__ += "_".join(map(str, ("", *variant)))
-    compiler, signature = jit(function, no_cpython_wrapper=True), (types.int64,) * function.__code__.co_argcount
+    compiler, signature = part(function), (types.int64,) * function.__code__.co_argcount
     compiler.compile(signature)
     compiled = compiler.overloads[signature]
     _kept.append(compiled)
@@ -40,16 +67,11 @@ def machine_code(function, *variant):
 
 
 def call(context, builder, address, numbers):
-    """Write the call of `machine_code` into code that is being written."""
+    """Write a call of machine code into code that is being written (see tiles.py)."""
     function = context.call_conv.get_function_type(types.void, (types.int64,) * len(numbers))
     result, error = cgutils.alloca_once(builder, context.get_value_type(types.void)), ir.Constant(function.args[1], None)
     builder.call(builder.inttoptr(address, function.as_pointer()), [result, error, *numbers])  # integers make no errors
     return context.get_dummy_value()
-
-
-def inline(function):
-    """A small function to be compiled into the loops that call it."""
-    return numba.njit(inline="always", fastmath=SAFE, error_model="numpy")(function)
 
 
 def sum_in_any_order(function):

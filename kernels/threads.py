@@ -1,7 +1,7 @@
 """Loops in parts that run at the same time, each in a thread of its own.
 
 Compiled loops and NumPy's give Python's lock back while they run, so ordinary threads are enough. After a loop they look out
-for the next one for some hundred microseconds: in a step of training it comes soon, and to wake a thread takes as long as a
+for the next one, for less than a millisecond: in a step of training it comes soon, and to wake a thread takes as long as a
 small loop (see watch.py). Then they sleep. They live on after a fork, because the child makes new ones; and a loop is compiled
 once, whether it runs in one thread or in many.
 

@@ -12,7 +12,7 @@ min(max(x, low), high), which lets NaN through in this order only.
 
 import numpy as np
 
-from .jit import inline, sum_in_any_order
+from .jit import inline, scalar, sum_in_any_order
 
 f, i = np.float32, np.int32
 
@@ -21,20 +21,20 @@ LOG_2_HIGH, LOG_2_LOW = f(0.693359375), f(-2.12194440e-4)  # log 2 in two parts:
 ROUND = f(12582912.0)  # 1.5 * 2^23: adding it leaves no room for a fraction, so the last bits of the sum are the integer
 
 
-@inline
+@scalar
 def exp(x):
     """e^x, from 0 below -104 to infinity above 88.73."""
     return exp_of_sum(x, f(0))
 
 
-@inline
+@scalar
 def exp_of_negative(x):
     """e^x for x <= 0, the same to the last bit: here 2^n cannot be too large, and 2^(n + 64) not too small."""
     r, n = _remainder(max(x, f(-104)))
     return (_exp_less_one(r) + f(1)) * _power_of_two(i(n + 64)) * f(2.0**-64)
 
 
-@inline
+@scalar
 def exp_of_sum(x, rest):
     """e^(x + rest), where rest is a small number that x has no digits for.
 
@@ -45,7 +45,7 @@ def exp_of_sum(x, rest):
     return (_exp_less_one(r + rest) + f(1)) * _power_of_two(half) * _power_of_two(i(n - half))
 
 
-@inline
+@scalar
 def expm1(x):
     """e^x - 1 = 2^n (e^r - 1 + 1 - 2^-n), which loses no digits near 0; -1 below -20, infinity above 88.73."""
     r, n = _remainder(min(max(x, f(-20)), f(89)))
@@ -53,7 +53,7 @@ def expm1(x):
     return (_exp_less_one(r) + (f(1) - _power_of_two(max(i(-n), i(-126))))) * _power_of_two(half) * _power_of_two(i(n - half))
 
 
-@inline
+@scalar
 def tanh(x):
     """sign(x) (1 - e^-2|x|) / (1 + e^-2|x|), with e^-2|x| - 1 = 2^n (e^r - 1) + 2^n - 1, which loses no digits near 0."""
     r, n = _remainder(max(f(-2) * abs(x), f(-80)))
@@ -62,7 +62,7 @@ def tanh(x):
     return y if x > f(0) else -y
 
 
-@inline
+@scalar
 def sigmoid_pair(x):
     """s(x) = 1 / (1 + e^-x) and s(-x) = 1 - s(x): both to the last digits, since neither is made by a subtraction."""
     e = exp_of_negative(-abs(x))
@@ -70,7 +70,7 @@ def sigmoid_pair(x):
     return (large, e * large) if x > f(0) else (e * large, large)
 
 
-@inline
+@scalar
 def log1p(x):
     r"""log(1 + x) = 2 artanh s, s = x / (2 + x), for x in [0, 1]; there s <= 1/3, and \sum s^(2j) / (2j + 1) ends soon."""
     s = x / (f(2) + x)
@@ -85,7 +85,7 @@ def log1p(x):
     return f(2) * s * (p * q + f(1))
 
 
-@inline
+@scalar
 def normal(x):
     """Phi(x) and phi(x) = e^(-x^2 / 2) / sqrt(2 pi), the distribution function and the density of N(0, 1).
 
@@ -110,7 +110,7 @@ def normal(x):
     return (f(1) - tail if x > f(0) else tail), e * f(0.3989422804014327)
 
 
-@inline
+@scalar
 def _remainder(x):
     """r and n with x = n log 2 + r."""
     shifted = x * LOG2_E + ROUND
@@ -118,7 +118,7 @@ def _remainder(x):
     return (x - n * LOG_2_HIGH) - n * LOG_2_LOW, i(f(shifted).view(i) - f(ROUND).view(i))
 
 
-@inline
+@scalar
 def _exp_less_one(r):
     """e^r - 1 for |r| <= log(2) / 2, by the polynomial of Cephes' expf."""
     p = f(1.9875691500e-4)
@@ -130,7 +130,7 @@ def _exp_less_one(r):
     return p * (r * r) + r
 
 
-@inline
+@scalar
 def _power_of_two(n):
     """2^n for n from -126 to 127: n in the bits of the exponent."""
     return i((n + 127) << 23).view(f)

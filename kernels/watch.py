@@ -6,10 +6,10 @@ from numba.extending import intrinsic
 
 from .jit import jit
 
-PATIENCE = 0 if config.DISABLE_JIT else 300_000  # looks, some hundred microseconds: then it is better to sleep
+PATIENCE = 0 if config.DISABLE_JIT else 2_000_000  # looks, less than a millisecond: then it is better to sleep
 # Who has changed the number has Python's lock, and is about to enter a loop and to let go of it. To ask for it before is to be
-# put to sleep. So we look on for some microseconds: longer for a thread that prepares a loop of its own.
-ENTERING, LEAVING = 5000, 2000
+# put to sleep. So we look on for a microsecond or two: longer for a thread that prepares a loop of its own.
+ENTERING, LEAVING = 20_000, 6000
 
 
 @intrinsic

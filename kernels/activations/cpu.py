@@ -1,6 +1,11 @@
 """Activations on the CPU: one pass over the numbers where NumPy makes two to six, each of which writes an array.
 
-The loops are for float32; NumPy does the rest, with the same limits at infinity.
+The loops are for float32; NumPy does the rest, with the same limits at infinity. What they err by, in units in the last place,
+found by trying all numbers,
+
+    sigmoid 2.9    softplus 3.7    silu 3.7    gelu 7
+
+where the result is above 1e-36; below, e^x has lost digits, and they err by 3e-43 at most.
 """
 
 import math

@@ -27,7 +27,7 @@ from functools import partial
 import numpy as np
 
 from ..activations import cpu as activations
-from ..jit import jit, plain, sum_in_any_order
+from ..jit import inline, jit, part, plain, sum_in_any_order
 from ..threads import MEMORY, in_parts, over_rows
 from ..vector_math import sigmoid_pair, total
 
@@ -35,8 +35,8 @@ f = np.float32
 FAR = f(activations.FAR)
 REGISTER, LINE = 16, 256  # numbers: a line has a multiple of the one, and at least the other, if there are so many
 BLOCK = 1024  # positions, at least, whose cotangents of scale and shift are summed one after another
-CODES = {None: None, "relu": 0, "silu": 1}
-RELU = CODES["relu"]
+NOTHING, RELU, SILU = range(3)
+CODES = {None: NOTHING, "relu": RELU, "silu": SILU}
 
 
 def forward(x, affine, groups, eps, activation):
@@ -117,7 +117,7 @@ def _forward(affine, groups, eps, activation, line, x, y):
     _repeat(shifts, C)
     for n in range(x.shape[0]):
         _statistics(x[n], affine, groups, eps, means, roots, scales)
-        if activation is None:  # which is known when this is compiled
+        if activation == NOTHING:
             _normalise(x[n], means, scales, shifts, y[n])
         elif activation == RELU:
             _relu(x[n], means, scales, shifts, y[n])
@@ -137,7 +137,7 @@ def _backward(affine, groups, eps, activation, line, g, x, dx, d):
     _repeat(shifts, C)
     for n in range(x.shape[0]):
         _statistics(x[n], affine, groups, eps, means, roots, scales)
-        if activation is None:
+        if activation == NOTHING:
             _sums(g[n], x[n], means, sums, sums_x)
         else:
             if activation == RELU:
@@ -158,13 +158,13 @@ def _backward(affine, groups, eps, activation, line, g, x, dx, d):
             sums_x[c] *= roots[c] * roots[c]
         _repeat(sums, C)
         _repeat(sums_x, C)
-        if activation is None:
+        if activation == NOTHING:
             _input_gradient(g[n], x[n], means, scales, sums, sums_x, dx[n])
         else:
             _replace_by_input_gradient(dx[n], x[n], means, scales, sums, sums_x)
 
 
-@jit
+@part
 def _statistics(x, affine, groups, eps, means, roots, scales):
     """The tables of m and of r scale, for one example; and r, in as many places as there are channels."""
     C, numbers = affine.shape[1], x.size // groups
@@ -181,7 +181,7 @@ def _statistics(x, affine, groups, eps, means, roots, scales):
     _repeat(scales, C)
 
 
-@jit
+@part
 def _fold(sums, C):
     """The sums of columns -> those of channels, in the first C places."""
     size = sums.size
@@ -191,7 +191,7 @@ def _fold(sums, C):
             sums[j] += sums[size + j]
 
 
-@jit
+@part
 def _repeat(table, C):
     """What the first C places hold -> all over the table."""
     size = C
@@ -201,7 +201,7 @@ def _repeat(table, C):
         size *= 2
 
 
-@jit
+@part
 def _group_means(sums, groups, numbers):
     """The sum of each channel -> the mean of its group, in place."""
     width = sums.size // groups
@@ -212,7 +212,7 @@ def _group_means(sums, groups, numbers):
             group[c] = mean
 
 
-@jit
+@part
 def _sum(x, sums):
     sums[:] = 0
     for first in range(0, x.size, sums.size):
@@ -221,7 +221,7 @@ def _sum(x, sums):
             sums[j] += a[j]
 
 
-@jit
+@part
 def _sum_of_squares(x, means, sums):
     sums[:] = 0
     for first in range(0, x.size, sums.size):
@@ -231,7 +231,7 @@ def _sum_of_squares(x, means, sums):
             sums[j] += deviation * deviation
 
 
-@jit
+@part
 def _sums(g, x, means, sums, sums_x):
     """The sums of g, and of g (x - m)."""
     sums[:] = 0
@@ -243,7 +243,7 @@ def _sums(g, x, means, sums, sums_x):
             sums_x[j] += b[j] * (a[j] - means[j])
 
 
-@jit
+@inline
 def _normalise(x, means, scales, shifts, y):
     for first in range(0, x.size, means.size):
         a, b = x[first : first + means.size], y[first : first + means.size]
@@ -251,7 +251,7 @@ def _normalise(x, means, scales, shifts, y):
             b[j] = (a[j] - means[j]) * scales[j] + shifts[j]
 
 
-@jit
+@inline
 def _relu(x, means, scales, shifts, y):
     for first in range(0, x.size, means.size):
         a, b = x[first : first + means.size], y[first : first + means.size]
@@ -259,7 +259,7 @@ def _relu(x, means, scales, shifts, y):
             b[j] = max((a[j] - means[j]) * scales[j] + shifts[j], f(0))
 
 
-@jit
+@inline
 def _silu(x, means, scales, shifts, y):
     for first in range(0, x.size, means.size):
         a, b = x[first : first + means.size], y[first : first + means.size]
@@ -269,7 +269,7 @@ def _silu(x, means, scales, shifts, y):
             b[j] = max(z, -FAR) * s
 
 
-@jit
+@inline
 def _relu_gradient(g, x, means, scales, shifts, dz):
     for first in range(0, x.size, means.size):
         a, b, to = x[first : first + means.size], g[first : first + means.size], dz[first : first + means.size]
@@ -278,7 +278,7 @@ def _relu_gradient(g, x, means, scales, shifts, dz):
             to[j] = b[j] if z > f(0) else f(0)
 
 
-@jit
+@inline
 def _silu_gradient(g, x, means, scales, shifts, dz):
     for first in range(0, x.size, means.size):
         a, b, to = x[first : first + means.size], g[first : first + means.size], dz[first : first + means.size]
@@ -288,7 +288,7 @@ def _silu_gradient(g, x, means, scales, shifts, dz):
             to[j] = b[j] * (s * (f(1) + min(max(z, -FAR), FAR) * rest))
 
 
-@jit
+@inline
 def _input_gradient(dz, x, means, scales, means_h, means_hx, dx):
     """dx by the tables of r scale, of r times the mean of h, and of r^2 times that of h x_hat."""
     for first in range(0, x.size, means.size):
@@ -297,7 +297,7 @@ def _input_gradient(dz, x, means, scales, means_h, means_hx, dx):
             to[j] = scales[j] * b[j] - (means_h[j] + (a[j] - means[j]) * means_hx[j])
 
 
-@jit
+@inline
 def _replace_by_input_gradient(dz, x, means, scales, means_h, means_hx):
     """The same, written where dz was read."""
     for first in range(0, x.size, means.size):

@@ -21,7 +21,7 @@ import math
 import numpy as np
 
 from ..direct import pack_weights
-from ..jit import jit
+from ..jit import inline, jit, part
 from ..threads import in_parts
 from ..tiles import WIDE, pixel_code, pixel_sums, tile_for
 from ..vector_math import exp, largest, sigmoid_pair, tanh
@@ -169,7 +169,7 @@ def _sample(
                 memory[here + n] = colours[x[i, j, n]]
 
 
-@jit
+@part
 def _run(line, i, j, N, memory, weights, biases, offsets, tile, aside):
     code, O, C = line[0], line[4], line[8]
     y = line[1] + i * line[2] + j * line[3]
@@ -211,7 +211,7 @@ def _run(line, i, j, N, memory, weights, biases, offsets, tile, aside):
                 result[n * O + c] = tanh(given[n * C + c]) * s
 
 
-@jit
+@inline
 def _choice(l, e, u):
     most = largest(l)
     for k in range(l.size):

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..jit import jit, plain, sum_in_any_order
+from ..jit import jit, part, plain, sum_in_any_order
 from ..threads import over_rows
 from ..vector_math import exp_of_negative, largest, total
 
@@ -89,7 +89,7 @@ def _log_softmax_gradient(g, y, dx):
             dx[n, i] = g[n, i] - exp_of_negative(y[n, i]) * sum
 
 
-@jit
+@part
 def exp_less_largest(x, e):
     """e_i = e^(x_i - max x) for one row; returns max x."""
     most = largest(x)

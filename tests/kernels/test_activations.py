@@ -71,6 +71,18 @@ def test_arrays_of_any_layout_and_scalars_are_taken_and_left_as_they_are(tier, f
     np.testing.assert_allclose(call(tier, function, broadcast, x), call("spec", function, broadcast, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("function, most", [("sigmoid", 2.9), ("softplus", 3.7), ("silu", 3.7), ("gelu", 7)])
+def test_errs_by_no_more_units_in_the_last_place_than_stated(function, most):
+    """In kernels/activations/cpu.py: for numbers of every exponent, and those for which each of the four errs most."""
+    m, worst = 1 + np.random.default_rng(0).random(60), (1.9542445, 2.0209563, 5.955036, 0.05936537)
+    x = np.concatenate([np.outer(2.0 ** np.arange(-149, 128), m).ravel(), np.linspace(0, 110, 10_000), worst])
+    x = np.append(x, -x).astype(np.float32)
+    y, exact = call("cpu", function, None, x), call("spec", function, None, x.astype(np.float64))
+    error, digits = np.abs(y - exact), np.abs(exact) >= 1e-36
+    assert np.all(error[~digits] <= 3e-43)
+    assert np.all(error[digits] <= most * np.spacing(np.abs(exact[digits]).astype(np.float32)))
+
+
 @pytest.mark.parametrize("tier", every(TIERS, but=("spec",)))
 def test_gelu_keeps_its_digits_in_the_tail(tier):
     x = np.linspace(-12, -2, 2000, dtype=np.float32)  # at -12, the rounding of x^2 is worth 32 eps in e^(-x^2 / 2)

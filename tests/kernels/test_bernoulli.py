@@ -18,7 +18,8 @@ LOGITS = st.floats(-200, 200) | st.sampled_from([0.0, -0.0, 1e-30, -1e-30, 88.7,
 def test_agrees_with_the_definition(tier, function, dtype, data):
     lead = data.draw(st.lists(st.integers(0, 3), max_size=2))
     event = data.draw(st.lists(st.integers(0, 5), max_size=2))
-    shape, x_shape = (*lead, *event), data.draw(st.sampled_from([tuple(event), (*lead, *event), (1,) * len(event)]))
+    repeated = (*event[:-1], 1) if event else ()  # along its last axis
+    shape, x_shape = (*lead, *event), data.draw(st.sampled_from([tuple(event), (*lead, *event), (1,) * len(event), repeated]))
     values = data.draw(st.lists(LOGITS, min_size=1, max_size=20))
     logits = np.resize(np.array(values, dtype), shape)
     x = np.resize(np.array(data.draw(st.lists(st.sampled_from([0, 1, 0.25]), min_size=1, max_size=9)), dtype), x_shape)

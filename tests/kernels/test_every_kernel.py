@@ -213,5 +213,17 @@ def test_what_is_not_finite_is_as_in_the_definition(name, dtype, n, value):
                 np.testing.assert_array_equal(np.where(np.isfinite(s), 0, s), np.where(np.isfinite(r), 0, r), err_msg=str(i))
 
 
+@every_dtype
+@pytest.mark.parametrize("M, K, N", [(20, 30, 40), (300, 60, 2500), (2500, 60, 300)])
+def test_a_product_is_written_where_it_is_told_to(dtype, M, K, N):
+    """Also between other numbers, by tiles and by BLAS, in one piece and in several."""
+    draw = Draw(dtype)
+    a, b, around = draw(M, K), draw(K, N), np.full((M, 2 * N), 7, dtype)
+    out = around[:, ::2]
+    assert kernels.matmul.product(a, b, out) is out
+    np.testing.assert_allclose(out, a.astype(np.float64) @ b, rtol=1e-4, atol=1e-4)
+    assert (around[:, 1::2] == 7).all()
+
+
 def widen(a):
     return a.astype(np.float64) if a.dtype.kind == "f" else a

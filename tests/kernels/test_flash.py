@@ -34,6 +34,7 @@ def both(arrays, causal, mask):
 
 
 def by_matrices(arrays, causal, mask):
+    """What `both` makes, in float64, and beside each by how much that may differ: errors are relative to the terms of a sum."""
     q, k, v, g, h = (x.astype(np.float64) for x in arrays)
     T, S = q.shape[2], k.shape[2]
     seen = np.tri(T, S, S - T if causal else S, dtype=bool) & (True if mask is None else mask[:, None, None])
@@ -43,16 +44,20 @@ def by_matrices(arrays, causal, mask):
     p = np.exp(s - m) / np.where(total == 0, 1, total)
     with np.errstate(divide="ignore"):
         l = np.where(total == 0, -np.inf, m + np.log(total))[..., 0]
-    o = p @ v
-    ds = p * (g @ v.swapaxes(2, 3) - (g * o).sum(axis=3, keepdims=True) + h[..., None]) / np.sqrt(q.shape[3])
-    return o, l, ds @ k, ds.swapaxes(2, 3) @ q, p.swapaxes(2, 3) @ g
+    o, dv = p @ v, p.swapaxes(2, 3) @ g
+    p /= np.sqrt(q.shape[3])
+    ds = p * (g @ v.swapaxes(2, 3) - (g * o).sum(axis=3, keepdims=True) + h[..., None])
+    terms = p * (abs(g) @ abs(v).swapaxes(2, 3) + abs(g * o).sum(axis=3, keepdims=True) + abs(h[..., None]))
+    results = o, l, ds @ k, ds.swapaxes(2, 3) @ q, dv
+    sizes = 1e-5 * o, 1e-5 * l, 2e-6 * (terms @ abs(k)), 2e-6 * (terms.swapaxes(2, 3) @ abs(q)), 1e-5 * dv
+    return [(x, max(1e-5, abs(size[np.isfinite(size)]).max(initial=0))) for x, size in zip(results, sizes)]
 
 
 def close(results, expected):
-    for a, b in zip(results, expected, strict=True):
+    for a, (b, tolerance) in zip(results, expected, strict=True):
         finite = np.isfinite(b)
         assert a.dtype == np.float32 and a.shape == b.shape and (np.isfinite(a) == finite).all()
-        np.testing.assert_allclose(a[finite], b[finite], rtol=0, atol=1e-5 * max(1, abs(b[finite]).max(initial=0)))
+        np.testing.assert_allclose(a[finite], b[finite], rtol=0, atol=tolerance)
 
 
 @settings(deadline=None, max_examples=80)

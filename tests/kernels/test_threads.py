@@ -83,6 +83,22 @@ def test_threads_that_look_out_and_threads_that_sleep_do_the_same(pool_of, monke
             time.sleep(pause)
 
 
+def test_each_side_watches_how_far_the_other_is(pool_of, monkeypatch):
+    """What is given is awaited by the thread, and what is done by who gave it: once for each loop."""
+    watched = {}
+    monkeypatch.setattr(watch, "changed", lambda address, old, *_: watched.setdefault(address, []).append(old))
+    pool_of(2)
+    for _ in range(4):
+        threads.in_parts(lambda *_: None, 2, MUCH)
+    (worker,) = threads._pool.workers
+    for _ in range(200):  # until it is back from the last loop
+        if len(watched[worker.where_given]) == 5:
+            break
+        time.sleep(0.05)
+    assert watched == {worker.where_given: [0, 1, 2, 3, 4], worker.where_done: [0, 1, 2, 3]}
+    assert worker.given[0] == worker.done[0] == 4
+
+
 def test_a_number_is_watched_until_it_changes():
     number = np.array([5], np.int64)
     assert not watch.changed(number.ctypes.data, 5, min(watch.PATIENCE, 1000), 10)
@@ -133,6 +149,21 @@ def test_what_was_interrupted_does_not_disturb_the_next_loop(pool_of):
     parts = []
     threads.in_parts(lambda *part: parts.append(part), 3, MUCH)
     assert sorted(parts) == [(0, 1), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize("size", [1, 1024, 5000, 20_001])
+def test_loops_over_single_numbers_are_cut_where_no_rest_is_left(pool_of, monkeypatch, size):
+    """A rest is done one by one, and may be rounded otherwise: so the parts' lengths are multiples, but for the last."""
+    pool_of(3)
+    monkeypatch.setattr(threads, "ENOUGH", 1)
+    parts, x = [], np.arange(size)
+    threads.over_rows(lambda a, b: parts.append((int(a[0]), len(a), len(b))), x, x)
+    starts, lengths, others = zip(*sorted(parts))
+    assert sum(lengths) == size and lengths == others and not any(start % threads.AT_ONCE for start in starts)
+    assert len(parts) == min(3, -(-size // threads.AT_ONCE))
+    rows = []
+    threads.over_rows(lambda a, b: rows.append(len(a)), x, np.zeros((size, 2)))
+    assert len(rows) == min(3, size)
 
 
 @pytest.mark.parametrize("place", [0, 2])
