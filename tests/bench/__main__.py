@@ -30,7 +30,7 @@ from .contest import hold
 from .kernels import roofs
 from .machine import available, card, compiler, installed, processor, torch_has
 from .scaling import cliffs, draw, measure, sweeps, table
-from .tables import COLUMNS, line, markdown, row
+from .tables import COLUMNS, line, markdown, notes, quietness, row
 
 
 def main(arguments=None):
@@ -49,6 +49,8 @@ def main(arguments=None):
     else:
         results = compare(wanted, first, highest, conditions)
     complaints = [complaint for result in {**first, **results}.values() for complaint in result.complaints]
+    if not chosen.quick and chosen.device == "cpu":
+        print("", quietness([*results.values()]), sep="\n")
     print("\n".join(["", *complaints]))
     if chosen.markdown:
         Path(chosen.markdown).write_text(markdown([*results.values()], highest, judged=not chosen.quick))
@@ -82,6 +84,8 @@ def compare(wanted, first, highest, conditions):
         result = results[case.name] = first[case.name] if case.name in first else hold(case, conditions)
         if result.rounds:
             print(line(row(result, highest, judged=not conditions.quick)), flush=True)
+    if not conditions.quick:
+        print(*notes([*results.values()], highest), sep="\n")
     return results
 
 
@@ -92,7 +96,7 @@ def scale(wanted, highest, conditions, figure):
         swept.append((sweep, measure(sweep, conditions)))
         print(table(*swept[-1]), flush=True)
     found = [cliff for sweep, results in swept for cliff in cliffs(sweep, results)]
-    print("Cliffs, sizes off the tile that take more than 1.3 times as long per item as their neighbour on it:")
+    print("Cliffs, sizes off the tile that take more than 1.3 times as long per operation as their neighbour on it:")
     print("\n".join(found or ["none"]))
     if figure:
         draw(swept, highest["FLOP/s"], figure)

@@ -16,10 +16,10 @@ import numpy as np
 
 
 def main(job):
-    keep_to(job["processors"])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
     desk = Desk(**job)
+    keep_to(job["processors"])  # only now: all import their libraries at the same time, and nobody is timed yet
     for line in sys.stdin:
         answers.write(json.dumps(desk.answer(**json.loads(line))) + "\n")
 
@@ -28,10 +28,11 @@ class Desk:
     """Where a contender's cases lie ready: {name: (run, check)}."""
 
     def __init__(self, contender, processors, conditions):
-        from . import devices
+        from . import cases, devices
         from .case import Conditions, Contender
 
-        self.contender, self.conditions, self.ready = Contender(**contender), Conditions(**conditions), {}
+        self.contender, self.conditions = Contender(**contender), Conditions(**conditions)
+        self.named, self.ready = cases.named, {}
         if self.contender.library == "torch":
             from . import pytorch
 
@@ -58,16 +59,15 @@ class Desk:
 
     def _made_ready(self, case):
         if case not in self.ready:
-            from .cases import named
-
-            self.ready[case] = named(case, self.conditions).libraries[self.contender.library](self.contender)
+            self.ready[case] = self.named(case, self.conditions).libraries[self.contender.library](self.contender)
         return self.ready[case]
 
 
 def keep_to(processors):
     """Run on these and on no others: some libraries count those that they may use, and nothing else."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, processors)
+        for thread in os.listdir("/proc/self/task"):  # BLAS may have started some
+            os.sched_setaffinity(int(thread), processors)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ r"""How a contest is held, so that its figures mean something.
                   of relu: where its input is 0 but for rounding, one lets the whole gradient through and the other nothing.
                   And both in float32, not in the shorter numbers that PyTorch would take for a convolution on a GPU
     in turns      bursts of one contender after another, round after round, forth and back: a clock that slows down slows all
+    warm          a burst begins with a run that nobody times; of a step of ours with several, if one of the next three would be
+                  a replay that is compared with an ordinary call: that takes twice as long, and is rare (see steps.py)
     in place      all on the same processors, on those of which other programs leave the most
+    in quiet      nothing else should run; which part of the processors' time other programs had is measured and said
     by the clock  or, where other programs keep the processors busy, by the processor time of all threads of the process; a GPU
                   is given its work in a queue, and waited for at the end of a burst (see devices.py)
     medians       a time is the median over rounds of the medians of bursts. A ratio is the median over rounds of the ratio
@@ -25,6 +28,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,10 +37,10 @@ from statistics import median
 import numpy as np
 
 from .case import OURS, Result
-from .machine import least_busy, thread_settings
+from .machine import at_work, least_busy, thread_settings, used_by
 
 ROOT = Path(__file__).parents[2]
-ROUNDS, SECONDS = 5, 0.25  # rounds of bursts, and how long a burst is
+ROUNDS, SECONDS = 5, 0.2  # rounds of bursts, and how long a burst is
 
 
 def hold(case, conditions):
@@ -45,8 +49,11 @@ def hold(case, conditions):
     return result
 
 
-def hold_together(cases, rounds, seconds, conditions):
-    """The `Result`s of cases that the same contenders run, each contender in one process, where cases take turns as well."""
+def hold_together(cases, rounds, seconds, conditions, weigh=True):
+    """The `Result`s of cases that the same contenders run, each contender in one process, where cases take turns as well.
+
+    Without `weigh`, nobody's memory is measured.
+    """
     results, processors = [Result(case) for case in cases], least_busy(conditions.threads)
     if conditions.quick:
         rounds, seconds = 1, 0
@@ -55,14 +62,18 @@ def hold_together(cases, rounds, seconds, conditions):
         try:
             for result in results:
                 result.rounds = {name: [] for name in _who_agree(running, result, Path(folder))}
-            for n in range(rounds):
-                for result in results if n % 2 == 0 else reversed(results):
-                    _race(running, result, seconds, forth=n % 2 == 0)
+            with _watched(results, running, processors):
+                for n in range(rounds):
+                    for result in results if n % 2 == 0 else reversed(results):
+                        _race(running, result, seconds, forth=n % 2 == 0)
             for result in results:
-                _weigh(running, result)
+                if weigh:
+                    _weigh(running, result)
                 if OURS not in result.rounds:  # there is nothing to compare with
                     result.rounds.clear()
         finally:
+            for process in running.values():
+                process.tell_to_end()
             for process in running.values():
                 process.close()
     return results
@@ -86,6 +97,21 @@ def _who_agree(running, result, folder):
             result.complaints.append(f"{result.case.name}: {name}: other numbers than ours: {difference}")
             del computed[name]
     return [*computed]
+
+
+@contextmanager
+def _watched(results, running, processors):
+    """Note in the results for which part of the meantime other programs were at work on our processors."""
+
+    def by_others():
+        known = at_work(processors), time.process_time(), *(process.used() for process in running.values())
+        return None if None in known else known[0] - sum(known[1:])
+
+    start, before = time.perf_counter(), by_others()
+    yield
+    after, seconds = by_others(), (time.perf_counter() - start) * len(processors)
+    for result in results:
+        result.others = None if None in (before, after) else min(max(0.0, (after - before) / seconds), 1.0)
 
 
 def _race(running, result, seconds, forth):
@@ -150,8 +176,14 @@ class Process:
     def memory(self, case):
         return self._ask("memory", case=case)
 
-    def close(self):
+    def used(self):
+        """The seconds of processor time that it has used, or None."""
+        return used_by(self.process.pid)
+
+    def tell_to_end(self):
         self.process.stdin.close()
+
+    def close(self):
         self.process.stdout.close()
         self.process.wait()
 

@@ -21,8 +21,8 @@ class Processor:
         self.clock = time.process_time if busy else time.perf_counter
 
     def times(self, run, seconds):
-        """How long each run took, of as many as fit into some seconds, after one to warm up."""
-        run()
+        """How long each run took, of as many as fit into some seconds, after what it takes to warm up."""
+        warm_up(run)
         taken, start = [], self.clock()
         for n in count():
             before = self.clock()
@@ -34,6 +34,7 @@ class Processor:
     def peak(self, ready, case):
         """The most bytes that were held in three runs, minus those held once the case is dropped; None if nobody knows."""
         run, _ = ready[case]
+        warm_up(run)
         try:
             give_back_what_is_free()
             with open("/proc/self/clear_refs", "w") as file:
@@ -99,6 +100,11 @@ class TorchCard(Card):
 
         self.wait, self.release = torch.cuda.synchronize, torch.cuda.empty_cache
         self.free_and_total = torch.cuda.mem_get_info
+
+
+def warm_up(run):
+    """Run once, or as often as the case itself says that it must be (see steps.py)."""
+    getattr(run, "warm_up", run)()
 
 
 def give_back_what_is_free():

@@ -9,7 +9,7 @@ from tinygen.nn.masked import live_taps
 from tinygen.ops.convolution import conv2d, conv_transpose2d
 from tinygen.ops.masked_convolution import masked_conv2d
 
-from .operations import adam, copy, operation
+from .operations import adam, copy, normals, operation
 
 IMAGE, WEIGHT = (0, 3, 1, 2), (3, 2, 0, 1)  # PyTorch's axes in terms of ours: (N, C, H, W), and (O, C, kh, kw)
 WEIGHT_TRANSPOSED = (2, 3, 0, 1)  # (C, O, kh, kw)
@@ -54,10 +54,18 @@ def _cases(conditions, few):
     for f, moonshot in ("exp", 3.9), ("tanh", 6.6), ("sigmoid", 1.55), ("silu", 1.55):
         yield elementwise(f, few(1_000_000), bars=(1.0, moonshot))
     yield elementwise("silu", few(100_000), gradient=True, bars=(1.0, 1.55))
+    for f in "gelu", "softplus":
+        yield elementwise(f, few(1_000_000), gradient=True)
     yield softmax(few(4096), 256)
     yield cross_entropy(few(4096), 256, bars=(1.0, 1.5))
     yield bits_cross_entropy(few(1_000_000), bars=(1.0, 1.5))
     yield group_norm(few(32), 28, 64, bars=(1.0, 1.5))
+    yield group_norm(few(32), 28, 64, activation="silu")
+    yield layer_norm(few(4096), 256)
+    yield linear(few(128), 784, 400, "relu")
+    yield reparameterisation(few(4096), 64)
+    yield coupling(few(4096), 64)
+    yield normals(few(1_000_000))
     yield adam([(64, 64)] * 3, bars=(1.3, 2.5))
     yield adam([(784, 400), (400,), (400, 40), (40,), (20, 400), (400,), (400, 784), (784,)], bars=(1.3, 2.5))
     yield adam([(1000, 1000)], bars=(1.3, 2.5))
@@ -145,7 +153,7 @@ def elementwise(f, n, gradient=False, bars=None):
         f"{f}, {n:,} numbers{', and gradient' if gradient else ''}",
         arrays=lambda normal: {"x": normal((n,))},
         ours=lambda x: getattr(ops, f)(x),
-        theirs=lambda F, x: F.silu(x) if f == "silu" else getattr(x, f)(),
+        theirs=lambda F, x: getattr(x, f)() if hasattr(x, f) else getattr(F, f)(x),
         wrt=("x",) if gradient else (),
         bytes=4 * n * (5 if gradient else 2),  # x -> y, and x, g -> the gradient
         bars=bars,
@@ -188,18 +196,86 @@ def bits_cross_entropy(n, bars=None):
     )
 
 
-def group_norm(N, size, C, groups=8, bars=None):
+def group_norm(N, size, C, groups=8, activation=None, bars=None):
     def ours(x, affine):
-        y = ops.group_norm(ops.reshape(x, shape=(N, size * size, C)), affine, groups=groups)
+        f = activation and getattr(ops, activation)
+        y = ops.group_norm(ops.reshape(x, shape=(N, size * size, C)), affine, groups=groups, activation=f)
         return ops.reshape(y, shape=x.shape)
 
+    def theirs(F, x, affine):
+        y = F.group_norm(x, groups, *affine)
+        return getattr(F, activation)(y) if activation else y
+
     return operation(
-        f"group norm, {size}x{size}x{C}, {groups} groups, and gradients",
+        f"group norm{f' with {activation}' if activation else ''}, {size}x{size}x{C}, {groups} groups, and gradients",
         arrays=lambda normal: {"x": normal((N, size, size, C)), "affine": normal((2, C))},
         ours=ours,
-        theirs=lambda F, x, affine: F.group_norm(x, groups, *affine),
+        theirs=theirs,
         axes={"x": IMAGE, "y": IMAGE},
         wrt=("x", "affine"),
         bytes=4 * N * size**2 * C * 5,  # x -> y, and x, g -> the gradient
         bars=bars,
+    )
+
+
+def layer_norm(rows, width):
+    return operation(
+        f"layer norm of {width}, {rows:,} rows, and gradients",
+        arrays=lambda normal: {"x": normal((rows, width)), "affine": normal((2, width))},
+        ours=lambda x, affine: ops.layer_norm(x, affine),
+        theirs=lambda F, x, affine: F.layer_norm(x, (width,), *affine),
+        wrt=("x", "affine"),
+        bytes=4 * rows * width * 5,  # x -> y, and x, g -> the gradient
+    )
+
+
+# What models fuse
+
+
+def linear(rows, inputs, outputs, activation):
+    return operation(
+        f"linear {inputs} -> {outputs} with {activation}, {rows} rows, and gradients",
+        arrays=lambda normal: {"x": normal((rows, inputs)), "w": normal((inputs, outputs)), "b": normal((outputs,))},
+        ours=lambda x, w, b: ops.affine(x, w, b, getattr(ops, activation)),
+        theirs=lambda F, x, w, b: getattr(F, activation)(F.linear(x, w, b)),
+        axes={"w": (1, 0)},
+        wrt=("x", "w", "b"),
+        products=3 * rows * inputs * outputs,
+    )
+
+
+def reparameterisation(rows, latent):
+    """A sample of N(mean, exp(log_var)) and its divergence from N(0, 1), of what an encoder says."""
+
+    def theirs(F, parameters, eps):
+        mean, log_var = parameters.chunk(2, 1)
+        return mean + (0.5 * log_var).exp() * eps, 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
+
+    return operation(
+        f"reparameterisation and KL, {latent} dimensions, {rows:,} rows, and gradients",
+        arrays=lambda normal: {"parameters": normal((rows, 2 * latent)), "eps": normal((rows, latent))},
+        ours=lambda parameters, eps: ops.reparameterise(*ops.split(parameters, 2), eps),
+        theirs=theirs,
+        wrt=("parameters",),
+        gives=("z", "KL"),
+        bytes=4 * rows * latent * 12,  # m, l, eps -> z, KL, and m, l, eps, two g -> two gradients
+    )
+
+
+def coupling(rows, C):
+    """The affine map of a coupling layer: what the network says is (a, t)."""
+
+    def theirs(F, x, parameters, scale):
+        a, t = parameters.chunk(2, 1)
+        s = scale * a.tanh()
+        return x * s.exp() + t, s
+
+    return operation(
+        f"affine coupling, {C} dimensions, {rows:,} rows, and gradients",
+        arrays=lambda normal: {"x": normal((rows, C)), "parameters": normal((rows, 2 * C)), "scale": normal((C,))},
+        ours=lambda x, parameters, scale: ops.affine_coupling(x, parameters, scale),
+        theirs=theirs,
+        wrt=("x", "parameters", "scale"),
+        gives=("z", "s"),
+        bytes=4 * rows * C * 13,  # x, a, t -> z, s, and x, a, t, two g -> three gradients
     )

@@ -36,6 +36,26 @@ def least_busy(n, seconds=0.2):
     return sorted(sorted(processors, key=got.get)[-n:])
 
 
+def at_work(processors):
+    """The seconds for which these processors were at work, for whomever, since they began; None where nobody says."""
+    try:
+        counted = dict(re.findall(r"^cpu(\d+) (.*)$", Path("/proc/stat").read_text(), re.MULTILINE))
+        times = [[int(number) for number in counted[str(processor)].split()] for processor in processors]
+    except (OSError, KeyError):
+        return None
+    ticks = sum(sum(each[:8]) - each[3] - each[4] for each in times)  # of user, nice, system, idle, waiting, ..., stolen
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def used_by(process):
+    """The seconds of processor time that a process has used; None where nobody says."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def thread_settings(threads):
     """What must be in the environment before a library is imported: how many threads there are, for all of them."""
     names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"

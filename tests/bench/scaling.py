@@ -5,8 +5,10 @@ tokens of which one sees the other. So time per item is flat where a kernel scal
 
 A kernel works in tiles, of 14 pixels by 32 channels, say, and a size that its tile does not divide leaves a rest. Sizes on the
 tile, multiples of 4 pixels, 16 channels or 64 tokens, are therefore measured beside some that are off it. A cliff is a size off
-the tile that takes more than 1.3 times as long per item as its neighbour, the size on the tile that is nearest by ratio. Both
-are measured in the same rounds, and what is compared are quotients within a round.
+the tile that takes more than 1.3 times as long per operation as its neighbour, the size on the tile that is nearest by ratio.
+(Operations are those of the definition; where they are not counted, items.) Both are measured in the same rounds, and what is
+compared are quotients within a round. What is smaller than two thirds of the smallest tile has no neighbour: one image alone
+takes longer than one of many, as every call costs something, but not because of a rest.
 """
 
 from collections.abc import Callable
@@ -57,12 +59,17 @@ class Sweep:
         return {n: replace(self.case_of(n), name=f"{self.name} {n:,}", bars=None) for n in self.sizes}
 
     def neighbours(self):
-        """{size off the tile: the size on it that is nearest, by ratio}."""
+        """{size off the tile: the size on it that is nearest, by ratio}, where that is at most half as large again."""
         on = [n for n in self.sizes if n % self.tile == 0]
-        return {n: min(on, key=lambda near: abs(log(near / n))) for n in self.sizes if n not in on}
+        nearest = {n: min(on, key=lambda near: abs(log(near / n))) for n in self.sizes if n not in on}
+        return {n: near for n, near in nearest.items() if max(n, near) <= 1.5 * min(n, near)}
 
     def per_item(self, n, seconds):
         return seconds / ITEMS[self.item](n)
+
+    def work(self, n):
+        """What is done at size n: operations, where they are counted, or items."""
+        return self.cases[n].products or ITEMS[self.item](n)
 
 
 # What grows, the item of its work, the tile, the sizes
@@ -111,7 +118,7 @@ def sweeps(quick=False):
 
 def measure(sweep, conditions):
     """{size: its `Result`}, of the sizes at which ours ran."""
-    results = hold_together([*sweep.cases.values()], ROUNDS, SECONDS, conditions)
+    results = hold_together([*sweep.cases.values()], ROUNDS, SECONDS, conditions, weigh=False)
     return {n: result for n, result in zip(sweep.sizes, results)}
 
 
@@ -122,13 +129,14 @@ def cliffs(sweep, results):
         if factor and factor > CLIFF:
             theirs = slower(sweep, results, n, near, results[n].best)
             beside = f" (PyTorch: {theirs:.2f})" if theirs else ""
-            yield f"{sweep.name} {n:,}: {factor:.2f} times as long per {sweep.item} as at {near:,}{beside}"
+            what = "operation" if sweep.cases[n].products else sweep.item
+            yield f"{sweep.name} {n:,}: {factor:.2f} times as long per {what} as at {near:,}{beside}"
 
 
 def slower(sweep, results, n, near, name):
-    """A contender's time per item at n over that at `near`, within a round; None where it has not run at both."""
+    """A contender's time per operation at n over that at `near`, within a round; None where it has not run at both."""
     rounds = results[n].rounds.get(name), results[near].rounds.get(name)
-    return sweep.per_item(n, median(quotients(*rounds))) / sweep.per_item(near, 1) if all(rounds) else None
+    return median(quotients(*rounds)) * sweep.work(near) / sweep.work(n) if all(rounds) else None
 
 
 def lines(sweep, results):
@@ -160,12 +168,15 @@ def unit_of(seconds):
 
 def draw(swept, roof, path, columns=4):
     """Write small multiples, one for each sweep: time per item, on evenly spaced sizes; what is on the tile is filled."""
+    from matplotlib.lines import Line2D
+
     height = -(-len(swept) // columns)
     with style.applied():
         figure = style.bare_figure(2.9 * columns, 2.0 * height + 0.5)
         for i, (sweep, results) in enumerate(swept):
             panel(figure.add_subplot(height, columns, i + 1), sweep, results, roof)
         handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+        handles["on the tile"] = Line2D([], [], color="#444444", marker="o", markersize=4, linestyle="")
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=len(handles))
         style.write(figure, path)
 
@@ -179,7 +190,8 @@ def panel(axes, sweep, results, roof):
 
     if all(case.products for case in sweep.cases.values()):
         work = {n: 2 * sweep.per_item(n, case.products) for n, case in sweep.cases.items()}
-        plot({n: work[n] / roof for n in work}, color="#999999", linewidth=0.8, linestyle="--", label="the roof")
+        highest, label = {n: work[n] / roof for n in work}, "the roof, for the products of the definition"
+        plot(highest, color="#999999", linewidth=0.8, linestyle="--", label=label)
         fastest = max((work[n] / seconds for n, seconds in every.get("ours", {}).items()), default=0)
         axes.text(0.98, 0.95, f"up to {fastest / 1e9:.0f} GFLOP/s", transform=axes.transAxes, ha="right", va="top", fontsize=9)
     for (name, line), colour in reversed([*zip(every.items(), PALETTE)]):  # ours on top

@@ -1,5 +1,7 @@
 """What is said of results: the table on the screen, as wide as it needs to be, and the narrow one for the README."""
 
+from statistics import mean
+
 from .case import OURS
 
 COLUMNS = {
@@ -7,6 +9,10 @@ COLUMNS = {
     "achieved": 13, "% of roof": 9, "MiB ours / theirs": 17, "memory": 8, "compiled": 8, "jax": 6,
 }  # fmt: skip
 MEMORY = 1.0, 0.7  # of a step, our peak over theirs: what it must not exceed, and the moonshot
+ABOVE_THE_ROOF = (
+    "More than 100 % of the roof: Winograd's algorithm makes a convolution of fewer products than are counted, of a quarter "
+    "at 3x3; what fits into a cache moves faster than the copy; and the clock is not always the same."
+)
 HEAD = "ours, ms", "PyTorch's best, ms", "ratio", "must / moonshot", "", "memory, ours / theirs", "% of roof"
 
 
@@ -17,7 +23,7 @@ def row(result, roofs, judged):
     if case.work:
         amount, unit = case.work
         rate = amount / result.seconds(OURS)
-        told |= {"achieved": f"{rate / 1e9:,.0f} G{unit}", "% of roof": f"{100 * rate / roofs[unit]:.0f}"}
+        told |= {"achieved": f"{rate / 1e9:,.0f} G{unit}", "% of roof": f"{100 * share(result, roofs):.0f}"}
     if case.bars:
         told["must / moonshot"] = "{:g} / {:g}".format(*case.bars)
     if best:
@@ -49,7 +55,29 @@ def markdown(results, roofs, judged):
         if found := [result for result in results if result.case.group == group and result.rounds]:
             lines.append(_narrow(f"**{group}**", *[""] * len(HEAD)))
             lines += [_narrow(*cells(result, roofs, judged)) for result in found]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(notes(results, roofs) if judged else ())]) + "\n"
+
+
+def notes(results, roofs):
+    """What must be said below a table."""
+    shares = [share(result, roofs) for result in results if result.rounds and result.case.work]
+    return ["", ABOVE_THE_ROOF] if max(shares, default=0) > 1 else []
+
+
+def quietness(results):
+    """How much of the processors other programs had, in a sentence; "" where nobody knows."""
+    known = [result for result in results if result.others is not None]
+    if not known:
+        return ""
+    most = max(known, key=lambda result: result.others)
+    average = mean(result.others for result in known)
+    return f"Other programs had {average:.0%} of the processors' time, and {most.others:.0%} during {most.case.name}."
+
+
+def share(result, roofs):
+    """The rate of ours, of the roof's."""
+    amount, unit = result.case.work
+    return amount / result.seconds(OURS) / roofs[unit]
 
 
 def cells(result, roofs, judged):

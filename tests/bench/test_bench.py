@@ -1,9 +1,11 @@
 """The benchmark says what it should, whatever is installed; no figure of it is judged here."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from tests.cuda import pretended
 from tests.cuda.tiers import no_gpu
 from tests.demos.on_pretended_gpu import CPUKernels
 from tinygen import kernels
+from tinygen.autograd.replay import Capture
 from tinygen.kernels import dispatch
 
 from . import case, contest, devices, machine, scaling
@@ -24,7 +27,7 @@ from .cases import cases, named
 from .contender import Desk
 from .contest import ROOT, ContenderFailed, disagreement, hold
 from .scaling import Sweep, cliffs, sweeps
-from .tables import markdown, row
+from .tables import ABOVE_THE_ROOF, markdown, notes, quietness, row
 
 QUICK, ROOFS = Conditions(quick=True), {"FLOP/s": 2e11, "B/s": 1e10}
 
@@ -120,6 +123,13 @@ def test_what_memory_limits_is_held_against_the_rate_of_a_copy():
     assert "achieved" not in row(Result(Case("neither", {}), {"tinygen": [0.01]}), ROOFS, judged=True)
 
 
+def test_more_than_the_roof_is_explained():
+    below, above = of_two_rounds(), of_two_rounds(tinygen=[0.004, 0.004])
+    assert notes([below, Result(Case("neither", {}), {"tinygen": [0.01]}), Result(STEP)], ROOFS) == []
+    assert notes([below, above], ROOFS) == ["", ABOVE_THE_ROOF]
+    assert markdown([above], ROOFS, judged=True).endswith(f" 125 |\n\n{ABOVE_THE_ROOF}\n")
+
+
 def test_the_roof_is_the_best_round_of_those_who_do_all_the_work():
     product = Result(Case("a product", {}, products=5e8), {"tinygen": [0.01, 0.02], "eager": [0.04]})
     convolution = Result(Case("a conv", {}, products=5e8), {"tinygen": [0.001], "eager": [0.05, 0.005]})
@@ -150,8 +160,13 @@ class Slowing:
     def memory(self, case):
         return 1
 
-    def close(self):
+    def used(self):
+        return self.bursts * 0.5  # seconds of its processor's time
+
+    def tell_to_end(self):
         pass
+
+    close = tell_to_end
 
 
 @pytest.fixture
@@ -172,6 +187,38 @@ def test_a_machine_that_slows_down_leaves_ratios_alone(slowing):
 def test_a_ratio_compares_within_rounds():
     moments = Result(STEP, {"tinygen": [0.01, 0.02, 0.04], "eager": [0.03, 0.06, 0.04]})  # in the last, the machine recovered
     assert moments.ratio("eager") == pytest.approx((3, 1, 3))
+
+
+def test_what_other_programs_had_of_the_processors_is_told(slowing, monkeypatch):
+    clock, at_work = iter([100.0, 120.0]), iter([40.0, 58.0])
+    monkeypatch.setattr(contest, "time", SimpleNamespace(perf_counter=lambda: next(clock), process_time=lambda: 7.0))
+    monkeypatch.setattr(contest, "at_work", lambda processors: next(at_work))
+    disturbed = hold(Case("a case", {}), Conditions())  # 20 s, 18 of them at work: 5 bursts of each of two, of half a second
+    assert disturbed.others == pytest.approx((18 - 2 * 5 * 0.5) / 20)
+    assert disturbed.as_json()["others"] == disturbed.others
+    quiet, unknown = Result(STEP, others=0.01), Result(STEP)
+    assert quietness([quiet, disturbed, unknown]) == "Other programs had 33% of the processors' time, and 65% during a case."
+    assert quietness([unknown]) == ""
+
+
+@pytest.mark.skipif(machine.at_work([0]) is None, reason="this system does not say how long processors were at work")
+def test_a_program_that_spins_is_at_work():
+    processors = machine.available()
+    at_work, used = machine.at_work(processors), machine.used_by(os.getpid())
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        sum(range(100_000))
+    assert machine.used_by(os.getpid()) - used == pytest.approx(0.2, abs=0.05)
+    assert machine.at_work(processors) - at_work > 0.15
+    assert machine.used_by(2**30) is None
+
+
+def test_a_processor_that_is_idle_or_waits_is_not_at_work(monkeypatch):
+    lines = "cpu  9 9 9 9 9\ncpu0 100 20 30 5000 700 1 2 47 50 0\ncpu1 1 1 1 1 1 1 1 1 0 0\ncpu10 0 0 0 0 0 0 0 3 0 0\n"
+    monkeypatch.setattr(machine, "Path", lambda path: SimpleNamespace(read_text=lambda: lines))
+    ticks = os.sysconf("SC_CLK_TCK")  # a guest's time is in the user's already
+    assert machine.at_work([0]) == pytest.approx(200 / ticks) and machine.at_work([1, 10]) == pytest.approx((6 + 3) / ticks)
+    assert machine.at_work([2]) is None
 
 
 def test_whoever_fails_in_the_race_is_out(slowing):
@@ -242,11 +289,25 @@ def swept(sizes=(27, 28, 32, 33), tile=4, **seconds):
 def test_a_cliff_is_a_size_off_the_tile_that_is_slower_per_item_than_its_neighbour():
     sweep, results = swept(tinygen=[1.29, 1.0, 2.0, 2.62], eager=[1.0, 1.0, 1.0, 1.5])
     assert sweep.neighbours() == {27: 28, 33: 32}
-    assert [*cliffs(sweep, results)] == ["a kernel, image size 33: 1.31 times as long per pixel as at 32 (PyTorch: 1.50)"]
+    assert [*cliffs(sweep, results)] == ["a kernel, image size 33: 1.31 times as long per operation as at 32 (PyTorch: 1.50)"]
     sweep, results = swept(tinygen=[1.31, 1.0, 2.0, 2.5])
-    assert [*cliffs(sweep, results)] == ["a kernel, image size 27: 1.31 times as long per pixel as at 28"]
+    assert [*cliffs(sweep, results)] == ["a kernel, image size 27: 1.31 times as long per operation as at 28"]
     results[27].rounds.clear()  # where ours failed there is no cliff, but a complaint
     assert [*cliffs(sweep, results)] == []
+
+
+def test_operations_count_where_they_do_not_grow_like_items():
+    """A convolution of stride 2 makes 4 x 4 pixels of 7 x 7, and of 8 x 8: 1.31 times as many operations for each."""
+    sizes, times = (7, 8), {7: 1.2 * 16, 8: 1.0 * 16}
+    counted = Sweep("a kernel", "image size", "pixel", 4, sizes, lambda n: Case("", {}, products=9 * 16))
+    uncounted = Sweep("a kernel", "image size", "pixel", 4, sizes, lambda n: Case("", {}, bytes=4 * n * n))
+    of = {sweep: {n: Result(sweep.cases[n], {"tinygen": [times[n]]}) for n in sizes} for sweep in (counted, uncounted)}
+    assert [*cliffs(counted, of[counted])] == []
+    assert [*cliffs(uncounted, of[uncounted])] == ["a kernel, image size 7: 1.57 times as long per pixel as at 8"]
+
+
+def test_what_is_much_smaller_than_a_tile_has_no_neighbour():
+    assert Sweep("a kernel", "rows", "row", 4, (1, 2, 3, 4, 5, 15, 16), None).neighbours() == {3: 4, 5: 4, 15: 16}
 
 
 def test_a_sweep_is_told_per_item(tmp_path):
@@ -294,6 +355,42 @@ def test_every_case_has_a_name_of_its_own():
 @pytest.mark.parametrize("name", [case.name for case in cases(QUICK)])
 def test_ours_runs_and_is_finite(name):
     runs_and_is_finite(named(name, QUICK).libraries["tinygen"](Contender("tinygen")))
+
+
+@pytest.mark.parametrize("name", ["step: toy VAE 2-64-2", "step: DCGAN"])
+def test_a_step_that_is_warm_is_replayed_and_not_compared(name, monkeypatch):
+    unlike = []
+
+    def noted(method):
+        return lambda *arguments: unlike.append(method) or method(*arguments)
+
+    for method in "_record", "_compared":
+        monkeypatch.setattr(Capture, method, noted(getattr(Capture, method)))
+    run, _ = named(name, QUICK).libraries["tinygen"](Contender("tinygen"))
+    for _ in range(6):
+        before = len(unlike)
+        devices.warm_up(run)
+        seen = len(unlike)
+        for _ in range(3):
+            run()
+        assert len(unlike) == seen, f"the steps up to {run.made} are not all alike"
+    assert before > 4, "steps are recorded and compared elsewhere"
+
+
+def test_a_burst_and_what_is_weighed_come_after_the_warming_up(monkeypatch):
+    made = []
+
+    class Run:
+        def __call__(self):
+            made.append("run")
+
+        def warm_up(self):
+            made.append("warm")
+
+    assert len(devices.Processor(busy=False).times(Run(), 0)) == 1 and made == ["warm", "run"]
+    made.clear()
+    devices.Processor(busy=False).peak({"a case": (Run(), None)}, "a case")
+    assert made in (["warm", "run", "run", "run"], ["warm"])  # the second where nobody says what is resident
 
 
 def runs_and_is_finite(ready):
@@ -347,6 +444,9 @@ def test_the_memory_of_a_card_is_what_was_held_before_the_case_was_dropped(monke
 class Here(contest.Process):
     """A contender in this process."""
 
+    def used(self):
+        return 0
+
     def __init__(self, contender, processors, conditions):
         self.desk = Desk(asdict(contender), processors, asdict(conditions))
 
@@ -356,8 +456,10 @@ class Here(contest.Process):
             raise ContenderFailed(answer["error"])
         return answer["answer"]
 
-    def close(self):
+    def tell_to_end(self):
         pass
+
+    close = tell_to_end
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The dense models in JAX: a loss of parameters by their names, in our layout, and a step of Adam, compiled as one function."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,10 @@ def ready(twin, weights, x, rng, learning_rate):
     """(run, check) for a pair (shapes of the noise, loss), our weights and our batch. `rng` is for the check."""
     shapes, loss = twin
     params = {name: jnp.asarray(w) for name, w in weights.items()}
-    x, zeros = jnp.asarray(x), jax.tree.map(jnp.zeros_like, params)
-    state = params, zeros, zeros, jnp.zeros((), int)
+    x, (m, v) = jnp.asarray(x), (jax.tree.map(jnp.zeros_like, params) for _ in "mv")
+    state = jax.tree.map(jnp.copy, params), m, v, jnp.zeros((), int)
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=0)  # the next state may lie where the last one lay
     def step(state, x):
         params, m, v, t = state
         t = t + 1
