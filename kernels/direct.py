@@ -3,9 +3,10 @@ r"""Convolution without patches, in float32: sums over taps, which read the imag
     y[n, i, j, o] = bias[o] + \sum_t \sum_c X[n, i sy + a_t, j sx + b_t, c] w[t, c, o]          X: x in a frame of zeros
 
 A tap t is a place (a_t, b_t) in the kernel, and so an offset into the framed image: masks, strides and turned kernels differ
-only in the list of offsets. One image at a time is copied into its frame, which stays in the second-level cache; the sums of 14
-pixels and 32 channels stay in registers (tiles.py). The gradient for w needs the same frame, and so do neighbouring taps in
-a row: what they read lies side by side, (b, c) counted as one index, so a run of three taps is a tile of 3 C rows.
+only in the list of offsets. One image at a time is copied into its frame, which stays in the second-level cache; the sums of 8
+pixels and 32 channels stay in registers (tiles.py). Neighbouring taps in a row read numbers side by side: three are one tap of
+3 C channels. The gradient for w needs the same frame. There a tap and a channel are a row of sums, and 9 rows a tile: with one
+channel in, 3 x 3 taps read g once.
 
 im2col, as in conv2d/cpu.py, writes every number of x once for each tap before BLAS reads it.
 
@@ -18,7 +19,7 @@ With fewer channels out than a register is wide, the sums over channels come fir
 were channels; then each is added to the output it belongs to (`spread`).
 
 Images are divided among threads. The gradient for w is a sum over images: of fixed groups, whatever the number of threads, so
-that this number changes no bit of the result.
+that this number changes no bit of the result; what is divided are the groups, and channels out.
 """
 
 from functools import lru_cache
@@ -27,7 +28,20 @@ import numpy as np
 
 from .jit import inline, jit
 from .threads import in_parts
-from .tiles import FAST, HALF, cover, pixel_codes, pixel_sums, plain, product, row_codes, row_sums, tile_for, width_for
+from .tiles import (
+    FAST,
+    HALF,
+    TAPS,
+    cover,
+    pixel_codes,
+    pixel_sums,
+    plain,
+    product,
+    tile_for,
+    weight_codes,
+    weight_sums,
+    width_for,
+)
 
 GROUPS, GROUPED_BYTES = 16, 1 << 20  # of images, for the gradient of w: as many as have sums of a megabyte in all
 
@@ -86,9 +100,10 @@ def spread(g, w, size, stride, padding):
     across[0, :, : kh * kw * C] = w.reshape(kh * kw * C, O).T
     blocks = cover(across.shape[2])
     packed = pack(across, blocks)
-    g, dx, codes = plain(g), np.zeros((len(g), *size, C), np.float32), pixel_codes(tile_for(columns), across.shape[2])
+    g, dx, codes = plain(g), np.empty((len(g), *size, C), np.float32), pixel_codes(tile_for(columns), across.shape[2])
 
     def images(first, last):
+        dx[first:last] = 0
         _spread(g[first:last], packed, *blocks, codes, kh, kw, *stride, *padding, dx[first:last])
 
     in_parts(images, len(g), g.size * kh * kw * C)
@@ -96,25 +111,29 @@ def spread(g, w, size, stride, padding):
 
 
 def weight_gradient(x, g, taps, stride, padding, relu=False):
-    """dw (T, C, O) for x (N, H, W, C), g (N, H', W', O) and T taps; those that follow one another in a row cost least.
+    """dw (T, C, O) for x (N, H, W, C), g (N, H', W', O) and T taps.
 
     With relu, of max(x, 0) in place of x.
     """
     C, O = x.shape[3], g.shape[3]
     *_, frame = _frame(x.shape[1:3], g.shape[1:3], taps, stride, padding)
-    runs = _runs(taps) * np.array([[1], [1], [C]])
-    x, g, N, blocks, codes, height = plain(x), plain(g), len(x), cover(O), row_codes(O), len(taps) * C
-    size = height * int(blocks[1].sum())
+    x, g, N, blocks, codes, offsets = plain(x), plain(g), len(x), cover(O), weight_codes(O), _offsets(taps, frame[1], C)
+    size = len(offsets) * int(blocks[1].sum())
     groups = max(1, min(N, GROUPS, GROUPED_BYTES // (4 * size)))
     d = np.zeros((groups, size), np.float32)
 
-    def images(first, last):
-        for i in range(first, last):
-            group = slice(N * i // groups, N * (i + 1) // groups)
-            _weight_gradient(x[group], relu, g[group], *runs, *frame, *padding, *stride, *blocks, codes, d[i])
+    def parts(first, last):
+        _weight_gradient(x, relu, g, first, last, offsets, *frame, *padding, *stride, *blocks, codes, d)
 
-    in_parts(images, groups, g[..., 0].size * d[0].size)
-    return unpack(d.sum(axis=0), blocks, (len(taps), C, O))
+    in_parts(parts, groups * blocks.shape[1], g[..., 0].size * d[0].size)
+    return unpack(d.sum(axis=0), blocks, (len(offsets), O))[: len(taps) * C].reshape(len(taps), C, O)
+
+
+@lru_cache(None)
+def _offsets(taps, Wp, C):
+    """Where in the frame each tap and channel lies, in numbers; then zeros, until tiles are full."""
+    offsets = np.array([(a * Wp + b) * C + c for a, b in taps for c in range(C)])
+    return np.concatenate([offsets, np.zeros(-len(offsets) % TAPS, np.int64)])
 
 
 def _rows_at_once(H, row):
@@ -157,10 +176,10 @@ def pack(w, blocks):
 
 
 def unpack(packed, blocks, shape):
-    """The same back."""
+    """The same back, for w of any shape (..., O)."""
     w, at = np.empty(shape, np.float32), 0
     for first, width in blocks.T.tolist():
-        part = w[:, :, first : first + width]
+        part = w[..., first : first + width]
         part[:] = packed[at : at + part.size].reshape(part.shape)
         at += part.size
     return w
@@ -207,23 +226,27 @@ def _convolve(
 
 
 @jit
-def _weight_gradient(x, relu, g, a, b, length, Hp, Wp, py, px, sy, sx, starts, widths, codes, d):
+def _weight_gradient(x, relu, g, first, last, offsets, Hp, Wp, py, px, sy, sx, starts, widths, codes, d):
+    """d (groups of images, sums), from one part to another: each group has as many as there are blocks of channels."""
     N, H, W, C = x.shape
     _, rows, columns, O = g.shape
     framed = relu or Hp != H or Wp != W or py > 0 or px > 0
     frame = np.zeros(Hp * Wp * C if framed else 1, np.float32)
-    for n in range(N):
-        source = frame.ctypes.data if framed else x[n].ctypes.data
-        if framed:
-            fill_frame(frame, x[n], Wp, py, px, relu)
-        for i in range(0, rows, 4):  # of a few rows, the numbers stay in the first-level cache for all tiles
-            here, sums = min(4, rows - i), d.ctypes.data
-            for k in range(starts.size):
-                gradient, width = g[n, i, :, starts[k] :].ctypes.data, widths[k]
-                for r in range(a.size):
-                    pixels, steps = source + 4 * (((i * sy + a[r]) * Wp + b[r]) * C), (sy * Wp * C, sx * C)
-                    row_sums(codes[k], length[r], pixels, *steps, gradient, columns * O, O, here, columns, sums, width)
-                    sums += 4 * length[r] * width
+    groups, blocks, tiles = d.shape[0], starts.size, offsets.size // TAPS
+    for group in range(first // blocks, (last - 1) // blocks + 1):
+        for n in range(N * group // groups, N * (group + 1) // groups):
+            source = frame.ctypes.data if framed else x[n].ctypes.data
+            if framed:
+                fill_frame(frame, x[n], Wp, py, px, relu)
+            for i in range(0, rows, 4):  # of a few rows, the numbers stay in the first-level cache for all tiles
+                here, sums, pixels = min(4, rows - i), d[group].ctypes.data, source + 4 * i * sy * Wp * C
+                for k in range(blocks):
+                    if first <= group * blocks + k < last:
+                        weight_sums(
+                            codes[k], tiles, pixels, offsets.ctypes.data, sy * Wp * C, sx * C,
+                            g[n, i, :, starts[k] :].ctypes.data, columns * O, O, here, columns, sums, widths[k],
+                        )  # fmt: skip
+                    sums += 4 * offsets.size * widths[k]
 
 
 @jit

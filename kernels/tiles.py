@@ -1,15 +1,41 @@
 r"""The innermost loops of a convolution: tiles of sums that stay in registers, written in LLVM's language.
 
-A vector register holds 16 numbers (8 on older processors). Two fused multiply-adds can begin in each cycle, and each takes
-four: so eight or more sums must be under way at once, all in registers, and each number that is loaded must be used often.
-Compilers do not find this from loops over arrays. The two tiles here say it outright: which sums there are, and in what order
-their terms come. All else, padding, strides, masks, transposes, is in the addresses that they are given (see direct.py).
+How fast can it be? A vector register holds 16 numbers (8 on older processors), and a fused multiply-add, s + a b, does so many
+at once. A core begins one or two of them in each cycle. That is the roof: whatever does so many multiplications takes as long.
+
+    2 x 16 flops x 1 multiply-add in a cycle x 3.7 GHz = 118 GFLOP/s        one core of an AMD EPYC (Zen 4)
+
+A tile of 8 pixels here does 116, on numbers that lie in the cache; `python -m tests.bench` says what share of the roof each
+kernel reaches. (More than all of it, if it does fewer multiplications than are counted: see winograd.py.)
+
+Three things keep a loop below it.
+
+    waiting      A multiply-add takes four cycles, and the next term of a sum must wait for it. So with two begun in each cycle,
+                 eight sums must be under way at once.
+    memory       A sum that lies in memory is loaded and stored for every term, three instructions for one, and the next load
+                 waits for the store. So all sums stay in registers: 32 of them with AVX-512, before that 16.
+    loads        A product has two factors. Loaded for one product each, they would take twice as many instructions as the
+                 products. So they form an outer product: P numbers of x and V registers of w make P V products,
+
+                          w   [ 16 channels ] [ 16 channels ]          loads     P + V       P = 8, V = 2:  10    P = 6:  8
+                     x_0      [   16 sums   ] [   16 sums   ]          products  P V                        16           12
+                     x_1      [   16 sums   ] [   16 sums   ]          registers P V + V + 1                19           15
+                     ...
+
+V = 2, as numbers of channels are often multiples of 32; and P = 8 or 7, or 4 for what is narrower, since images are 32, 16 or 8
+pixels wide, or 28, 14 or 7. With 16 registers, P = 6 is all there is room for. 32 have room for P = 14, with fewer loads; but
+the sums of a tile are stored all at once, and with registers to spare the next tile can begin meanwhile.
+
+Compilers do not find this from loops over arrays: they keep arrays of sums in memory. The two tiles here say it outright: which
+sums there are, and in what order their terms come. All else, padding, strides, masks, transposes, is in the addresses that they
+are given (see direct.py).
 
     pixel_tile    y[p, o] = bias[o] + \sum_{t, c} x[offset_t + p step + c] w[t, c, o]      p < P pixels, o < V registers' width
-    weight_tile   d[i, o] = d[i, o] + \sum_{r, q} x[r, q, i] g[r, q, o]                    i < I rows,   o < V registers' width
+    weight_tile   d[i, o] = d[i, o] + \sum_{r, q} x[r, q, offset_i] g[r, q, o]             i < I rows,   o < V registers' width
+    row_tile      the same, where offset_i = i
 
-In the first a number of x is spread over a register and multiplied with a row of w, in the second with a row of g: an outer
-product, added to the tile's sums. Addresses are integers; steps and offsets count float32 numbers. No bounds are checked.
+In the first a number of x is spread over a register and multiplied with a row of w, in the second with a row of g. Addresses
+are integers; steps and offsets count float32 numbers. No bounds are checked.
 
 The last part of the file holds the tiles that exist, and the choice among them. With one tap they multiply matrices: y = x w,
 w cut into blocks as wide as a tile (`product`; see flash.py and winograd.py), and d += x^T g.
@@ -75,38 +101,62 @@ def pixel_tile(typing, P, V, width, columns, x, offsets, taps, channels, step, w
 
 
 @intrinsic(prefer_literal=True)
-def weight_tile(typing, I, V, width, tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
-    """The same for the other; x, g and d are addresses.
+def weight_tile(typing, I, V, width, tiles, x, offsets, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """The same for the second; x, offsets, g and d are addresses.
 
-    That many tiles, each I rows further. x_row and x_step lead from row to row of the image and from pixel to pixel, and so for
-    g; d_step leads from row to row of the tile.
+    That many tiles, each I offsets (int64) and I rows of d further. x_row and x_step lead from row to row of the image and from
+    pixel to pixel, and so for g; d_step leads from row to row of the tile.
     """
     sizes = I, V, width
     I, V, width = (size.literal_value for size in sizes)
 
     def generate(context, builder, signature, arguments):
-        tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step = arguments[3:]
+        tiles, x, offsets, *rest, d, d_step = arguments[3:]
+        code = Code(builder, width)
+        with code.loop(tiles, [offsets, d]) as over_tiles:
+            offset, d = over_tiles.values
+            _outer_products(code, V, x, [code.integer_at(code.bytes(offset, 8 * i)) for i in range(I)], *rest, d, d_step)
+            over_tiles.next([code.bytes(offset, 8 * I), code.ahead(d, code.times(d_step, I))])
+        return context.get_dummy_value()
+
+    return types.void(*sizes, *[types.int64] * 12), generate
+
+
+@intrinsic(prefer_literal=True)
+def row_tile(typing, I, V, width, tiles, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """The same for the third: each tile is I numbers of x further."""
+    sizes = I, V, width
+    I, V, width = (size.literal_value for size in sizes)
+
+    def generate(context, builder, signature, arguments):
+        tiles, x, *rest, d, d_step = arguments[3:]
         code = Code(builder, width)
         with code.loop(tiles, [x, d]) as over_tiles:
             x, d = over_tiles.values
-            places = [(code.ahead(d, code.times(d_step, i)), width * v) for i in range(I) for v in range(V)]
-            with code.loop(rows, [*(code.load(*place) for place in places), x, g]) as over_rows:
-                *_, x_first, g_first = over_rows.values
-                with code.loop(columns, over_rows.values) as over_columns:
-                    *sums, pixel, gradient = over_columns.values
-                    row = [code.load(gradient, width * v) for v in range(V)]
-                    for i in range(I):
-                        number = code.spread(code.ahead(pixel, i))
-                        sums[i * V : (i + 1) * V] = code.add_products(number, row, sums[i * V : (i + 1) * V])
-                    over_columns.next([*sums, code.ahead(pixel, x_step), code.ahead(gradient, g_step)])
-                sums = over_columns.last[: I * V]
-                over_rows.next([*sums, code.ahead(x_first, x_row), code.ahead(g_first, g_row)])
-            for value, place in zip(over_rows.last, places):
-                code.store(value, *place)
+            _outer_products(code, V, x, range(I), *rest, d, d_step)
             over_tiles.next([code.ahead(x, I), code.ahead(d, code.times(d_step, I))])
         return context.get_dummy_value()
 
     return types.void(*sizes, *[types.int64] * 11), generate
+
+
+def _outer_products(code, V, x, offsets, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """One such tile."""
+    I, width = len(offsets), code.vector.count
+    places = [(code.ahead(d, code.times(d_step, i)), width * v) for i in range(I) for v in range(V)]
+    with code.loop(rows, [*(code.load(*place) for place in places), x, g]) as over_rows:
+        *_, x_first, g_first = over_rows.values
+        with code.loop(columns, over_rows.values) as over_columns:
+            *sums, pixel, gradient = over_columns.values
+            row = [code.load(gradient, width * v) for v in range(V)]
+            for i, offset in enumerate(offsets):
+                number = code.spread(code.ahead(pixel, offset))
+                sums[i * V : (i + 1) * V] = code.add_products(number, row, sums[i * V : (i + 1) * V])
+            over_columns.next([*sums, code.ahead(pixel, x_step), code.ahead(gradient, g_step)])
+        sums = over_columns.last[: I * V]
+        over_rows.next([*sums, code.ahead(x_first, x_row), code.ahead(g_first, g_row)])
+    for value, place in zip(over_rows.last, places):
+        code.store(value, *place)
 
 
 class Code:
@@ -205,10 +255,11 @@ def _cut(values, *lengths):
 # The tiles that exist
 
 WIDE, NARROW, HALF = 2 * WIDTH, WIDTH, WIDTH // 2  # sums of a tile for each pixel: two registers of them, one, half a one
-# Pixels of a tile: what divides the widths of images that are halved from 28, 32 or 64. With AVX-512 there are 32 registers,
-# enough for 14 x 2 sums; before, 16, enough for 6 x 2.
-PIXELS = (14, 8, 7, 4, 1) if WIDTH == 16 else (6, 5, 4, 3, 1)
-ROWS, FEW = 8, 3  # of a weight_tile, and for what is left; three taps in a row are 3 numbers of an image with one channel
+# Pixels of a tile: what divides the widths of images that are halved from 28, 32 or 64, where 6 need 16 registers. (14 x 2 sums
+# would fit into 32, but were slower: all are stored at once, and there is no room for the next tile to begin meanwhile.)
+PIXELS = (8, 7, 4, 1) if WIDTH == 16 else (6, 5, 4, 3, 1)
+TAPS = 9 if WIDTH == 16 else 5  # rows of a weight_tile: 3 x 3 taps of one channel, or as many as 16 registers hold twice
+ROWS, FEW = 8, 3  # of a row_tile, and for what is left
 
 NO_OFFSET, NO_BIAS = np.zeros(1, np.int64), np.zeros(WIDE, np.float32)
 
@@ -262,22 +313,33 @@ def pixel_code(P, sums):
 
 
 @lru_cache(None)
+def weight_code(sums):
+    """The address of the weight_tile of so many sums."""
+    V, width = REGISTERS[sums]
+
+    def code(tiles, x, offsets, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+        weight_tile(TAPS, V, width, tiles, x, offsets, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+
+    return machine_code(code, sums)
+
+
+@lru_cache(None)
 def row_code(sums):
-    """The address of weight_tiles of so many sums: tall ones, and low ones for what is left of I rows."""
+    """The address of row_tiles of so many sums: tall ones, and low ones for what is left of I rows."""
     V, width = REGISTERS[sums]
 
     def code(I, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
         n = I // ROWS
         if n > 0:
-            weight_tile(ROWS, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+            row_tile(ROWS, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
             x, d = x + 4 * n * ROWS, d + 4 * n * ROWS * d_step
         n = I % ROWS // FEW
         if n > 0:
-            weight_tile(FEW, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+            row_tile(FEW, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
             x, d = x + 4 * n * FEW, d + 4 * n * FEW * d_step
         n = I % ROWS % FEW
         if n > 0:
-            weight_tile(1, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
+            row_tile(1, V, width, n, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step)
 
     return machine_code(code, sums)
 
@@ -286,6 +348,11 @@ def row_code(sums):
 def pixel_codes(P, O):
     """Those of the tiles that cover O sums."""
     return np.array([pixel_code(P, width) for width in cover(O)[1].tolist()])
+
+
+@lru_cache(None)
+def weight_codes(O):
+    return np.array([weight_code(width) for width in cover(O)[1].tolist()])
 
 
 @lru_cache(None)
@@ -300,8 +367,14 @@ def pixel_sums(typing, code, columns, x, offsets, taps, channels, step, w, bias,
 
 
 @intrinsic
+def weight_sums(typing, code, tiles, x, offsets, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
+    """For Numba code: weight_tiles of the kind at the address `code`."""
+    return types.void(*[types.int64] * 13), _called
+
+
+@intrinsic
 def row_sums(typing, code, I, x, x_row, x_step, g, g_row, g_step, rows, columns, d, d_step):
-    """For Numba code: the weight_tiles at the address `code`."""
+    """For Numba code: the row_tiles at the address `code`."""
     return types.void(*[types.int64] * 12), _called
 
 

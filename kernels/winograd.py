@@ -49,10 +49,10 @@ the largest of 6 x 6 pixels also for an output that does not see that one. tests
 measures: on normal numbers the error is four times that of the direct sum, in the Euclidean norm, and everywhere less than a
 fifth of what a direct sum may err by. Whoever computes in float64 wants digits, and gets direct sums.
 
-So NaN and infinity are not as in the definition. A NaN pixel makes NaN of all outputs of the tiles that hold it: of those that
-see it, and of up to 3 more in each direction (in dx, with stride 2, of 7). Infinity, and numbers beyond 1e35, make NaN, too.
-What is not finite is never hidden, and never leaves its image; but whoever needs borders between pixels must sum directly, as
-masked_conv2d does.
+So NaN and infinity are not as in the definition. A NaN pixel makes NaN of all outputs that see it, and of others in the same
+tiles: up to 3 more in each direction (in dx, with stride 2, 7). Infinity, and numbers beyond 1e35, make NaN, too. What is not
+finite is never hidden, and never leaves its image; but whoever needs borders between pixels must sum directly, as masked_conv2d
+does.
 """
 
 from functools import lru_cache
@@ -126,9 +126,11 @@ def convolve(x, w, padding, bias=None, relu=False):
     """
     rows, columns, *tiles = _sizes(x.shape[1:3], len(w), padding)
     y = np.empty((len(x), rows, columns, w.shape[3]), np.float32)
-    if len(w) == 4:
-        w = _by_phases(w).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, -1, w.shape[3])
-    _convolve_into(y, 1, (0, 0), x, 4 - len(w), padding, w, *tiles, bias, relu)
+    if len(w) == 3:
+        _convolve_into(y, 1, (0, 0), x, 1, padding, w, w.shape[2:], *tiles, bias, relu)
+    else:
+        C, O = w.shape[2:]
+        _convolve_into(y, 1, (0, 0), x, 2, padding, _by_phases(w).transpose(0, 2, 1, 3, 4, 5), (4 * C, O), *tiles, bias, relu)
     return y
 
 
@@ -136,8 +138,9 @@ def input_gradient(g, w, size, padding):
     """dx (N, *size, C) for g (N, H', W', O), w (4, 4, C, O) and stride 2."""
     dx = np.empty((len(g), *size, w.shape[2]), np.float32)
     before, first = tuple(1 - p // 2 for p in padding), tuple(-(p % 2) for p in padding)
-    w = _by_phases(w)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, w.shape[3], -1)
-    _convolve_into(dx, 2, first, g, 1, before, w, *_tiles_back(size, padding))
+    C, O = w.shape[2:]
+    turned = _by_phases(w)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
+    _convolve_into(dx, 2, first, g, 1, before, turned, (O, 4 * C), *_tiles_back(size, padding))
     return dx
 
 
@@ -150,16 +153,18 @@ def weight_gradient(x, g, kernel, padding, relu=False):
     transforms = *_codes(AT_POINTS, taps, x.shape[3]), *_codes(OF_GRADIENT, taps, O)
     size = n * n * C * int(blocks[1].sum())
     groups = max(1, min(N, GROUPS, SUMMED_BYTES // (4 * size), N * down * across // TILES))
-    sums = np.zeros((groups, size), np.float32)
+    sums = np.empty((groups, size), np.float32)
     parts, ends = blocks.shape[1], np.cumsum([0, *(n * n * C * blocks[1])])
 
     def work(first, last):  # of a group, so many blocks of channels
         for i in range(first // parts, -(-last // parts)):
             group = slice(N * i // groups, N * (i + 1) // groups)
             k = slice(max(0, first - i * parts), min(parts, last - i * parts))
+            part = sums[i, ends[k.start] : ends[k.stop]]
+            part[:] = 0
             _weight_gradient(
                 x[group], relu, every, g[group], *padding, down, across, n, _group(n, C + O), transforms,
-                *blocks[:, k], codes[k], sums[i, ends[k.start] : ends[k.stop]],
+                *blocks[:, k], codes[k], part,
             )  # fmt: skip
 
     in_parts(work, groups * parts, n * n * N * down * across * C * O)
@@ -187,18 +192,19 @@ def _tiles_back(image, padding):
     return tuple(-(-((n - 1 + p % 2) // 2 + 1) // 4) for n, p in zip(image, padding))
 
 
-def _convolve_into(y, every, first, x, stride, padding, w, down, across, bias=None, relu=False):
+def _convolve_into(y, every, first, x, stride, padding, w, channels, down, across, bias=None, relu=False):
     """y in tiles, of every second row and column, from `first` on, if every = 2; x by phases if stride = 2."""
-    N, (taps, _, C, O), blocks = len(x), w.shape, cover(w.shape[3])
-    n = taps + 3
-    values = np.empty(n * n * C * int(blocks[1].sum()), np.float32)
-    _of_all_weights(_codes(OF_WEIGHTS, taps, O), plain(w), values, n, *blocks, back=False)
+    N, taps, (C, O), blocks = len(x), len(w), channels, cover(channels[1])
+    n, to_points = taps + 3, _codes(OF_WEIGHTS, taps, O)
     bias = np.zeros(O, np.float32) if bias is None else plain(bias)
-    x, tile = plain(x), tile_for(max(PIXELS[1], N * down * across))
+    x, tile = plain(x), tile_for(max(PIXELS[0], N * down * across))
     codes, group = pixel_codes(tile, O), _group(n, C + O, tile)
     transforms = *_codes(AT_POINTS, taps, x.shape[3]), *_codes(FROM_POINTS, taps, y.shape[3])
 
     def images(a, b):
+        # each thread makes its own: to write what another has in its cache takes ten times as long
+        values = np.empty(n * n * C * int(blocks[1].sum()), np.float32)
+        _of_all_weights(to_points, plain(w).reshape(taps, taps, C, O), values, n, *blocks, back=False)
         _convolve(
             x[a:b], relu, stride, values, *blocks, codes, bias, *padding, y[a:b], every, *first, down, across, n, tile, group,
             transforms,
@@ -424,6 +430,17 @@ def _piece(o, O):
     return min(o, O - width), width
 
 
+@inline
+def _copy(width, x, y):
+    """So many numbers: twice the same loop, each of a length that is known when it is compiled."""
+    if width == NARROW:
+        for k in range(NARROW):
+            y[k] = x[k]
+    else:
+        for k in range(HALF):
+            y[k] = x[k]
+
+
 @jit
 def _pixels(x, relu, stride, frame, Wp, py, px, first, count, down, across, n, codes, d):
     """d[:, t] = B^T d B, for tiles from the first on; with stride 2, of four images one after another."""
@@ -462,8 +479,7 @@ def _begin(g, i, j, start, O, n, codes, m, t, aside):
             aside[:] = np.float32(0)
             for a in range(rows):
                 for b in range(columns):
-                    for k in range(width):
-                        aside[a, b, k] = g[i + a, j + b, start + o + k]
+                    _copy(width, g[i + a, j + b, start + o :], aside[a, b])
             source, g_row, g_step = aside.ctypes.data, 4 * NARROW, NARROW
         transformed(codes[1 if width == HALF else 0], source, g_row, g_step, m[0, t * O + o :].ctypes.data, n * step, step)
         next = o + width
@@ -492,6 +508,5 @@ def _finish(m, t, n, codes, y, every, i, j, aside):
                     for b in range(4):
                         p, q = row + every * a, column + every * b
                         if 0 <= p < H and 0 <= q < W:
-                            for k in range(width):
-                                y[p, q, o + k] = aside[a, b, k]
+                            _copy(width, aside[a, b], y[p, q, o:])
             next = o + width

@@ -13,11 +13,9 @@ few rows into a buffer that stays in the second-level cache, and let BLAS multip
 Only one block exists at a time. With P(x) for all patches, y = P(x) w and dw = P(x)^T g. The input gradient P^T(g w^T)
 needs no patches: the block g w[a, b]^T is added to the pixels that tap (a, b) reads.
 
-In float32 the patches are not copied at all (kernels/direct.py), and 3 x 3 taps need fewer multiplications
-(kernels/winograd.py, which also says what that does to rounding, NaN and infinity).
-
-Shapes and equations are in spec.py. BLAS alone runs in threads. A second pool of threads (Numba's) that copied the patches
-between two products was measured to be many times slower: each pool spins while it waits for the other.
+This is the way of float64, of few channels, and of processors that kernels/tiles.py does not know; it runs in one thread. In
+float32 the patches are not copied at all (kernels/direct.py), and some convolutions need fewer multiplications
+(kernels/winograd.py, which also says what that does to rounding, NaN and infinity). Shapes and equations are in spec.py.
 """
 
 import math
@@ -91,7 +89,9 @@ def _input_gradient_by_phases(g, w, input_size, stride, padding, x):
     """Pixels of x whose rows and columns leave the same remainder by the stride are read by the same taps: for each such phase,
     a convolution of g with some of the taps, turned around."""
     N, (kh, kw, C, _) = g.shape[0], w.shape
-    dx = np.zeros((N, *input_size, C), g.dtype)  # 0 where no tap reads
+    dx = np.empty((N, *input_size, C), g.dtype)
+    if kh < stride[0] or kw < stride[1]:  # no tap reads some of the pixels
+        dx[:] = 0
     for phase in np.ndindex(*stride):
         # pixel phase + s m is read by output m + (phase + p - a) / s through the taps a for which that is a whole number
         reads = [

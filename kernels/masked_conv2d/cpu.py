@@ -11,7 +11,8 @@ Live taps that are neighbours in a row of the kernel, a "run", read numbers that
 costs nothing, neither in the copy nor in the product, and what it lies on is never read: sampling relies on that, where what
 a dead tap lies on is not known yet.
 
-Shapes and equations are in spec.py. The input gradient is a masked convolution too, of g with the taps turned around.
+In float32, with channels enough, nothing is copied at all (kernels/direct.py). Shapes and equations are in spec.py. The input
+gradient is a masked convolution too, of g with the taps turned around.
 """
 
 import math

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen.kernels import direct, tiles
+from tinygen.kernels import direct, threads, tiles
 from tinygen.kernels.conv2d import spec
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,24 @@ def test_tiles_cover_all_channels_and_waste_less_than_the_narrowest_is_wide(O, w
 def test_weights_come_back_from_their_tiles(O):
     w = np.random.default_rng(0).normal(size=(4, 3, O)).astype(np.float32)
     np.testing.assert_array_equal(direct.unpack(direct.pack(w, tiles.cover(O)), tiles.cover(O), w.shape), w)
+
+
+@pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")
+@pytest.mark.parametrize("N, O", [(1, 100), (3, 72), (40, 40)])
+def test_parts_of_a_weight_gradient_are_groups_of_images_and_channels(N, O):
+    rng, before = np.random.default_rng(0), threads._pool
+    x, g = (rng.normal(size=(N, 30, 30, C)).astype(np.float32) for C in (20, O))
+    taps, found = tuple(np.ndindex(3, 3)), {}
+    try:
+        for size in (1, 2, 3, 5):
+            threads.use(size)
+            found[size] = direct.weight_gradient(x, g, taps, (1, 1), (1, 1))
+    finally:
+        threads._pool = before
+    for size in (2, 3, 5):
+        np.testing.assert_array_equal(found[size], found[1])
+    wide = (a.astype(np.float64) for a in (x, g))
+    np.testing.assert_allclose(found[1].reshape(3, 3, 20, O), spec.weight_gradient(*wide, (3, 3), (1, 1), (1, 1)), atol=1e-2)
 
 
 @pytest.mark.skipif(not tiles.FAST, reason="this processor has no fused multiply-add")

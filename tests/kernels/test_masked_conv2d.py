@@ -126,6 +126,13 @@ def test_equals_the_definition_beyond_one_block(tier, N, size, C, O, kernel, liv
 
 
 @every_fast_tier
+@pytest.mark.parametrize("tap", list(np.ndindex(3, 3)))
+def test_equals_the_definition_with_one_tap(tier, tap):
+    """Of which only the middle one is a product for each pixel by itself."""
+    assert_equals_definition(Case(2, (4, 5), 3, 16, (3, 3), (tap,), (1, 1), np.float32), tier)
+
+
+@every_fast_tier
 def test_equals_the_definition_without_images_or_taps(tier):
     for N, taps in [(0, ((0, 1),)), (2, ()), (0, ())]:
         for C in (1, 5):
