@@ -32,6 +32,11 @@ def use(threads):
     _pool = _Pool(threads)
 
 
+def number():
+    """How many threads loops are divided among."""
+    return _pool.size
+
+
 def in_parts(loop, count, work, once=1):
     """loop(first, last) for stretches that together are range(count), at the same time; each begins at a multiple of `once`.
 

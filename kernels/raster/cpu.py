@@ -22,12 +22,12 @@ import numpy as np
 
 from ..direct import pack_weights
 from ..jit import inline, jit, part
-from ..threads import in_parts
+from ..threads import in_parts, number
 from ..tiles import WIDE, pixel_code, pixel_sums, tile_for
 from ..vector_math import exp, largest, sigmoid_pair, tanh
 
 f = np.float32
-TOGETHER = 32  # images
+TOGETHER, LEAST = 32, 8  # images, at most, and a tile of them: fewer only where threads would have nothing to do
 AFFINE, RELU, GATE, ADD = range(4)
 CODES = {"affine": AFFINE, "relu": RELU, "gate": GATE, "add": ADD}
 
@@ -37,7 +37,7 @@ def sample(x, program, known, uniforms, colours):
     if not N:
         return x.copy()
     drawn, colours = np.array(x.transpose(1, 2, 0), np.int64), np.array(colours, f)
-    groups = -(-N // TOGETHER)
+    groups = max(-(-N // TOGETHER), min(number(), N // LEAST))
     ends = [N * g // groups for g in range(groups + 1)]
     tables = {size: _Table(program, size, H, W) for size in {end - start for start, end in zip(ends, ends[1:])}}
 

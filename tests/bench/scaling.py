@@ -3,7 +3,7 @@
 An item is what the work is proportional to as the size grows: an image of a batch, a pixel, a pair of channels, a pair of
 tokens of which one sees the other. So time per item is flat where a kernel scales.
 
-A kernel works in tiles, of 14 pixels by 32 channels, say, and a size that its tile does not divide leaves a rest. Sizes on the
+A kernel works in tiles, of 8 pixels by 32 channels, say, and a size that its tile does not divide leaves a rest. Sizes on the
 tile, multiples of 4 pixels, 16 channels or 64 tokens, are therefore measured beside some that are off it. A cliff is a size off
 the tile that takes more than 1.3 times as long per operation as its neighbour, the size on the tile that is nearest by ratio.
 (Operations are those of the definition; where they are not counted, items.) Both are measured in the same rounds, and what is
