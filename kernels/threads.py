@@ -42,6 +42,8 @@ def in_parts(loop, count, work, once=1):
 
     `work`: about how many multiplications the whole is. What a part raises is raised here, once all have ended.
     """
+    if work < 2 * ENOUGH:
+        return loop(0, count)
     pieces = -(-count // once)
     parts = max(1, min(_pool.size, pieces, int(work // ENOUGH)))
     if parts == 1 or _pool.inside():

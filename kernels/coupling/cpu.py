@@ -33,7 +33,7 @@ def backward(g, x, parameters, scale):
         return np.zeros(C, x.dtype)
     R, d = x.size // C, np.empty(3 * x.size + C, x.dtype)
     dx, dp, dscale = d[: x.size].reshape(R, C), d[x.size : 3 * x.size].reshape(R, 2 * C), d[3 * x.size :]
-    x, p, g = _rows(x, C), _rows(parameters, 2 * C), plain(g.astype(x.dtype, copy=False)).reshape(2, R, C)
+    x, p, g = _rows(x, C), _rows(parameters, 2 * C), plain(g if g.dtype == x.dtype else g.astype(x.dtype)).reshape(2, R, C)
     if x.dtype != f:
         t = np.tanh(p[:, :C])
         np.multiply(g[0], np.exp(scale * t), out=dx)
@@ -60,7 +60,7 @@ def backward(g, x, parameters, scale):
 
 
 def _rows(x, length):
-    return plain(x).reshape(-1, length)
+    return plain(x) if x.ndim == 2 else plain(x).reshape(-1, length)
 
 
 @jit
