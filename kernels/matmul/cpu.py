@@ -7,7 +7,8 @@ r"""The product of matrices on the CPU: tiles of sums that stay in registers, an
 BLAS first copies both factors into the order in which it will read them. For a layer of some hundred units that is a tenth to a
 fifth of its time, and here it is saved: a is read at any distance, so also transposed, and the rows of b straight from memory.
 Only a transposed b is turned around, 32 columns at a time, which stay in the cache until all rows of a have met them. Stretches
-of K and of rows keep what is being read in the second-level cache. Columns that are left are copied, with zeros beside them.
+of K and of rows keep what is being read in the second-level cache. The last rows and columns are made by tiles that overlap
+those before; or, where these would add to what has been added already, rows one by one, and columns copied, with zeros beside.
 
 What follows a product may be done while its rows are still in the cache: see `affine` and `relu_gradient`. Each number is what
 the separate passes would make of it, to the last bit.
@@ -119,6 +120,8 @@ def _product(a, b, turned, y, top, bottom, left, right, after, row, kept):
             for o in range(left, right, WIDE):
                 columns = min(WIDE, right - o)
                 width = WIDE if columns > WIDTH else WIDTH
+                if columns < width <= right - left and K <= STRETCH:
+                    o, columns = right - width, width  # some sums are made once more, which is less than to copy columns
                 source, s, target, t = b.ctypes.data + 4 * (k * b_k + o), b_k, y.ctypes.data + 4 * (i * N + o), N
                 if turned or columns < width:
                     _fetch(b, turned, k, terms, o, columns, panel)
@@ -135,10 +138,16 @@ def _product(a, b, turned, y, top, bottom, left, right, after, row, kept):
                         wide(n, terms, factor, a_row, a_k, source, s, start, start_row, target, t)
                     else:
                         narrow(n, terms, factor, a_row, a_k, source, s, start, start_row, target, t)
-                done, n = 4 * n * TALL, rows - n * TALL
+                done, n = n * TALL, rows - n * TALL
                 if n > 0:
+                    overlap = done > 0 and K <= STRETCH
+                    done = 4 * (rows - TALL if overlap else done)
                     factor, start, end = factor + done * a_row, start + done * start_row, target + done * t
-                    if width == WIDE:
+                    if overlap and width == WIDE:
+                        wide(1, terms, factor, a_row, a_k, source, s, start, start_row, end, t)
+                    elif overlap:
+                        narrow(1, terms, factor, a_row, a_k, source, s, start, start_row, end, t)
+                    elif width == WIDE:
                         wide_one(n, terms, factor, a_row, a_k, source, s, start, start_row, end, t)
                     else:
                         narrow_one(n, terms, factor, a_row, a_k, source, s, start, start_row, end, t)
