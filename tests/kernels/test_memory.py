@@ -46,12 +46,13 @@ PAGES = """
 import numpy as np
 from tinygen import kernels
 
-x = np.ones(500_000, np.float32)  # of larger ones, NumPy says so itself
+x = np.ones(900_000, np.float32)  # of larger ones, NumPy says so itself
+end = x.ctypes.data + x.nbytes - 1  # more than 2 MiB from its beginning, which may lie before the first large page
 for line in open("/proc/self/smaps"):
     name, *rest = line.split()
     if not name.endswith(":"):
         first, last = (int(address, 16) for address in name.split("-"))
-    if name == "VmFlags:" and first <= x.ctypes.data < last:
+    if name == "VmFlags:" and first <= end < last:
         print("hg" in rest)
 """
 
