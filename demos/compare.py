@@ -1,5 +1,5 @@
 # %% [markdown]
-"""Six families learn the same digits under the same budget, and every claim is measured (7 minutes; --data mnist 40 minutes)
+"""Six families learn the same digits under the same budget, and every claim is measured (5 minutes; --data mnist 40 minutes)
 
 Every text on generative models has a table: a GAN is sharp and forgets modes, a VAE is blurry, a flow is exact and slow, and
 diffusion does everything well but takes its time. Here is that table with its cells measured, and beside them what texts say.
@@ -37,8 +37,8 @@ BUDGET = {"digits": 20, "mnist": 300}
 chosen = options(
     "compare",
     "Train six families on the same images under the same budget, and measure what texts claim about them, for report.md and "
-    "report.html. It takes seven minutes, and forty with --data mnist; with other seeds and budgets, some more than 6 times N "
-    "times SECONDS. With --device gpu, training is there, for as many steps as without, and measuring still on the CPU, by one "
+    "report.html. It takes four to six minutes, and forty with --data mnist; with other seeds and budgets, some more than 6 "
+    "times N times SECONDS. With --device gpu, training is there, for as many steps as without, and measuring still on the CPU, by one "
     "thread unless --threads says otherwise.",
     resumes_from="runs",
     seeds={
@@ -163,12 +163,12 @@ def trained(step, state, batches, steps, seed, place):
 
 def memory_of(step, state, batches):
     """Megabytes of what training carries from step to step, and of the most that one step holds beside it at a time."""
-    step, state = getattr(step, "in_place", step), flat.copy(state)  # as train.fit has it
+    step = getattr(step, "in_place", step)  # as train.fit has it
     for _ in range(3):  # in which it is compiled, recorded, and compared with what was recorded (autograd/replay.py)
-        state, _ = step(state, batches.at(0), Generator(0))
+        after, _ = step(flat.copy(state), batches.at(0), Generator(0))
     gc.collect()
     tracemalloc.start()
-    state, _ = step(state, batches.at(0), Generator(0))
+    step(after, batches.at(0), Generator(0))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return (most + sum(leaf.nbytes for leaf in tree.flatten(state)[0])) / 1e6
