@@ -38,8 +38,8 @@ chosen = options(
     "compare",
     "Train six families on the same images under the same budget, and measure what texts claim about them, for report.md and "
     "report.html. It takes four to six minutes, and forty with --data mnist; with other seeds and budgets, some more than 6 "
-    "times N times SECONDS. With --device gpu, training is there, for as many steps as without, and measuring still on the CPU, by one "
-    "thread unless --threads says otherwise.",
+    "times N times SECONDS. With --device gpu, training is there, for as many steps as without, and measuring still on the "
+    "CPU, by one thread unless --threads says otherwise.",
     resumes_from="runs",
     seeds={
         "type": at_least_one,
