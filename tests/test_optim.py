@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cuda import pretended
-from tinygen import Generator, ops, value_and_grad
+from tinygen import Generator, flat, ops, value_and_grad
 from tinygen.autograd import module, tree
 from tinygen.backend import to_device
 from tinygen.optim import (
@@ -262,6 +262,16 @@ def test_ema_is_the_geometric_sum(decay, n, seed):
 
 
 # In place
+
+
+@pytest.mark.parametrize("start", [{"w": np.ones(3)}, {"v": np.ones(2), "w": np.ones(3)}], ids=["one leaf", "two"])
+def test_a_first_step_in_place_does_not_overwrite_the_average_that_is_the_parameters(start):
+    step = minimise(lambda p, batch, rng: (ops.square(p["w"]).sum(), {}), Adam(0.1), decay=0.9)
+    layout, vectors = flat.vectors(start)
+    one, other = (begin(layout.tree([v.copy() for v in vectors]), Adam(0.1), averaged=True) for _ in range(2))
+    for n in range(3):
+        one, other = step(one, n, None)[0], step.in_place(other, n, None)[0]
+        assert_trees_close(other, one, rtol=0)
 
 
 @pytest.mark.parametrize("optimiser", [o for o in OPTIMISERS if isinstance(o, Adam)], ids=str)

@@ -42,7 +42,7 @@ class Layout:
                 self.places[i] = k, start, end, leaves[i].shape
 
     def tree(self, vectors):
-        """The flat tree whose numbers are those of the vectors, which are not copied and must not be written to any more."""
+        """The flat tree whose numbers are those of the vectors, which are not copied: who writes to them writes to the tree."""
         leaves = [vectors[k][start:end].reshape(shape) for k, start, end, shape in self.places]
         made = self.structure.unflatten(leaves)
         if leaves:
